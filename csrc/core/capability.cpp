@@ -1,0 +1,35 @@
+#include "capability.h"
+
+#include <atomic>
+
+namespace lisa {
+
+Capability widest_capability() {
+#if defined(LISA_HAVE_X86)
+  // All that the compiler was allowed to use for a build: see CAPABILITIES in setup.py.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+      return Capability::kAvx512;
+    return Capability::kAvx2;
+  }
+#endif
+  return Capability::kBaseline;
+}
+
+namespace {
+std::atomic<Capability>& current() {
+  static std::atomic<Capability> capability{widest_capability()};
+  return capability;
+}
+}  // namespace
+
+Capability cpu_capability() { return current(); }
+
+bool set_cpu_capability(Capability capability) {
+  if (capability > widest_capability()) return false;
+  current() = capability;
+  return true;
+}
+
+}  // namespace lisa

@@ -1,0 +1,79 @@
+// Parameters of the CTC kernels.  No torch header.
+#pragma once
+#include <cstdint>
+
+#include "../../core/dtype.h"
+
+namespace lisa {
+
+// What forward and backward share.  Pointers are to contiguous arrays unless strides are given.
+struct CtcProblem {
+  const void* logits;  // [T, N, C], any strides with dense classes
+  Dtype dtype;
+  int64_t stride_t, stride_n;  // of logits, in elements
+  int64_t frames, batch, classes;
+
+  const void* targets;  // [N, S], or [sum of lengths] concatenated
+  bool targets_are_int32;
+  const int64_t* target_offsets;  // [N], first label of each utterance
+  const int64_t* target_ends;     // [N], one past the last label it may have
+  const int64_t* target_lengths;  // [N]
+  int64_t target_count;           // labels in `targets`
+  int64_t blank;
+  // Occupancies are stored for each class of each frame instead of for each position of the target.
+  bool by_class;
+
+  // float, or double for double logits:
+  void* row_max;    // [T, N]
+  void* log_sum;    // [T, N]; +inf: the row's gradient is 0; NaN: it is NaN
+  void* occupancy;  // T rows of each utterance, see occupancy_offset
+};
+
+struct CtcForward {
+  CtcProblem problem;
+  const int64_t* logit_lengths;  // [N]
+  void* loss;                    // [N]
+  bool zero_infinity;
+  bool save;  // whether log_sum marks and occupancy are wanted
+  // 64-byte aligned: `worker_bytes` for each thread, or for each utterance where those are fewer.
+  char* scratch;
+  int64_t worker_bytes;
+};
+
+struct CtcBackward {
+  CtcProblem problem;
+  const void* grad_loss;  // [N]
+  void* grad_logits;      // [T, N, C], any strides with dense classes
+  int64_t grad_stride_t, grad_stride_n;
+  void* scratch;  // a row of C floats for each thread, for half-precision logits
+};
+
+// Entries of a frame's occupancy: one for each class, or blank and then each position of the target.
+static inline int64_t occupancy_width(const CtcProblem& p, int64_t labels) { return p.by_class ? p.classes : labels + 1; }
+
+// First entry of an utterance's T rows.
+static inline int64_t occupancy_offset(const CtcProblem& p, int64_t n) {
+  return p.frames * (p.by_class ? n * p.classes : p.target_offsets[n] + n);
+}
+
+// One past the last entry of an utterance's rows.
+static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {
+  if (n + 1 < p.batch) return occupancy_offset(p, n + 1);
+  return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch);
+}
+
+// Each capability's build of ctc_cpu.cpp has these.
+#define LISA_DECLARE_CTC(capability)                                      \
+  namespace capability {                                                  \
+  int64_t ctc_worker_bytes(const CtcForward& p);                          \
+  void ctc_forward(const CtcForward& p, int threads);                     \
+  void ctc_backward(const CtcBackward& p, int threads);                   \
+  }
+LISA_DECLARE_CTC(baseline)
+#if defined(LISA_HAVE_X86)
+LISA_DECLARE_CTC(avx2)
+LISA_DECLARE_CTC(avx512)
+#endif
+#undef LISA_DECLARE_CTC
+
+}  // namespace lisa

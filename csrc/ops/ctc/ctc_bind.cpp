@@ -1,0 +1,165 @@
+// at::Tensor -> parameters, and the choice of the capability's build.  Light ATen headers only.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "../../core/capability.h"
+#include "ctc.h"
+
+namespace {
+using lisa::CtcBackward;
+using lisa::CtcForward;
+using lisa::CtcProblem;
+using lisa::Dtype;
+
+struct Kernels {
+  decltype(&lisa::baseline::ctc_worker_bytes) worker_bytes;
+  decltype(&lisa::baseline::ctc_forward) forward;
+  decltype(&lisa::baseline::ctc_backward) backward;
+};
+
+Kernels kernels() {
+  switch (lisa::cpu_capability()) {
+#if defined(LISA_HAVE_X86)
+    case lisa::Capability::kAvx512:
+      return {lisa::avx512::ctc_worker_bytes, lisa::avx512::ctc_forward, lisa::avx512::ctc_backward};
+    case lisa::Capability::kAvx2:
+      return {lisa::avx2::ctc_worker_bytes, lisa::avx2::ctc_forward, lisa::avx2::ctc_backward};
+#endif
+    default:
+      return {lisa::baseline::ctc_worker_bytes, lisa::baseline::ctc_forward, lisa::baseline::ctc_backward};
+  }
+}
+
+Dtype dtype_of(const at::Tensor& logits) {
+  switch (logits.scalar_type()) {
+    case at::kFloat: return Dtype::kFloat32;
+    case at::kDouble: return Dtype::kFloat64;
+    case at::kBFloat16: return Dtype::kBFloat16;
+    case at::kHalf: return Dtype::kFloat16;
+    default:
+      TORCH_CHECK_TYPE(false, "ctc_loss: logits is ", logits.scalar_type(),
+                       "; the native kernel takes float32, float64, bfloat16 or float16.");
+  }
+}
+
+at::ScalarType real_of(const at::Tensor& logits) { return logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+void check_int64(const at::Tensor& lengths, const char* name, int64_t batch) {
+  TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.is_contiguous() && lengths.numel() == batch,
+                    "ctc_loss: ", name, " must be contiguous int64 [N] here; lisa_kernels.ctc_loss brings it so.");
+}
+
+// A problem and the offsets it points to.
+struct Problem {
+  CtcProblem p{};
+  std::vector<int64_t> offsets, ends;
+
+  Problem(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths, int64_t blank) {
+    TORCH_CHECK_VALUE(logits.dim() == 3 && (logits.stride(2) == 1 || logits.size(2) == 1),
+                      "ctc_loss: logits must be [T, N, C] with dense classes here; lisa_kernels.ctc_loss brings it so.");
+    TORCH_CHECK_VALUE(targets.is_contiguous() && (targets.scalar_type() == at::kLong || targets.scalar_type() == at::kInt),
+                      "ctc_loss: targets must be contiguous int32 or int64 here; lisa_kernels.ctc_loss brings it so.");
+    p.dtype = dtype_of(logits);
+    p.logits = logits.const_data_ptr();
+    p.stride_t = logits.stride(0), p.stride_n = logits.stride(1);
+    p.frames = logits.size(0), p.batch = logits.size(1), p.classes = logits.size(2);
+    TORCH_CHECK_VALUE(blank >= 0 && blank < p.classes, "ctc_loss: blank is ", blank, "; it takes 0 to ", p.classes - 1, ".");
+    check_int64(target_lengths, "target_lengths", p.batch);
+    p.targets = targets.const_data_ptr();
+    p.targets_are_int32 = targets.scalar_type() == at::kInt;
+    p.target_lengths = target_lengths.const_data_ptr<int64_t>();
+    p.target_count = targets.numel();
+    p.blank = blank;
+    p.by_class = p.target_count + p.batch >= p.batch * p.classes;
+    place_targets(targets);
+  }
+
+  // Where each target lies.  Lengths out of range get no room beyond the tensor: the kernel answers them with NaN.
+  void place_targets(const at::Tensor& targets) {
+    offsets.resize(p.batch), ends.resize(p.batch);
+    int64_t next = 0;
+    for (int64_t n = 0; n < p.batch; ++n) {
+      const int64_t room = targets.dim() == 2 ? targets.size(1) : std::clamp<int64_t>(p.target_lengths[n], 0, p.target_count - next);
+      offsets[n] = next, ends[n] = next + room;
+      next += room;
+    }
+    p.target_offsets = offsets.data(), p.target_ends = ends.data();
+  }
+
+  void set_saved(const at::Tensor& row_max, const at::Tensor& log_sum, const at::Tensor& occupancy) {
+    p.row_max = row_max.data_ptr(), p.log_sum = log_sum.data_ptr(), p.occupancy = occupancy.data_ptr();
+  }
+
+  int64_t occupancy_size() const {
+    return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch);
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
+    const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& logit_lengths,
+    const at::Tensor& target_lengths, int64_t blank, bool zero_infinity, bool save) {
+  Problem problem(logits, targets, target_lengths, blank);
+  check_int64(logit_lengths, "logit_lengths", problem.p.batch);
+  const auto real = logits.options().dtype(real_of(logits));
+  auto loss = at::empty({problem.p.batch}, real);
+  auto row_max = at::empty({problem.p.frames, problem.p.batch}, real);
+  auto log_sum = at::empty({problem.p.frames, problem.p.batch}, real);
+  auto occupancy = at::empty({save ? problem.occupancy_size() : 0}, real);
+  problem.set_saved(row_max, log_sum, occupancy);
+
+  const Kernels run = kernels();
+  const int threads = at::get_num_threads();
+  CtcForward call{problem.p, logit_lengths.const_data_ptr<int64_t>(), loss.data_ptr(), zero_infinity, save, nullptr, 0};
+  call.worker_bytes = run.worker_bytes(call);
+  const int64_t workers = std::min<int64_t>(threads, problem.p.batch);
+  auto scratch = at::empty({workers * call.worker_bytes + 64}, logits.options().dtype(at::kByte));
+  char* memory = static_cast<char*>(scratch.data_ptr());
+  call.scratch = memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
+  run.forward(call, threads);
+  return {loss, row_max, log_sum, occupancy};
+}
+
+// Writes into `grad`, whose strides the caller chooses.
+void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::Tensor& targets,
+              const at::Tensor& target_lengths, const at::Tensor& row_max, const at::Tensor& log_sum,
+              const at::Tensor& occupancy, int64_t blank, const at::Tensor& grad) {
+  Problem problem(logits, targets, target_lengths, blank);
+  const auto real = real_of(logits);
+  for (const at::Tensor* saved : {&grad_loss, &row_max, &log_sum, &occupancy})
+    TORCH_CHECK_VALUE(saved->scalar_type() == real && saved->is_contiguous(),
+                      "ctc_loss: saved tensors and grad_loss must be contiguous and of the computation's dtype.");
+  TORCH_CHECK_VALUE(occupancy.numel() == problem.occupancy_size() && row_max.numel() == problem.p.frames * problem.p.batch &&
+                        log_sum.numel() == row_max.numel() && grad_loss.numel() == problem.p.batch,
+                    "ctc_loss: saved tensors do not belong to these logits and targets.");
+  TORCH_CHECK_VALUE(grad.sizes() == logits.sizes() && grad.scalar_type() == logits.scalar_type() &&
+                        (grad.stride(2) == 1 || grad.size(2) == 1),
+                    "ctc_loss: grad must have shape and dtype of logits, with dense classes.");
+  problem.set_saved(row_max, log_sum, occupancy);
+  const int threads = at::get_num_threads();
+  const bool half = logits.element_size() == 2;
+  auto scratch = at::empty({half ? threads * problem.p.classes : 0}, logits.options().dtype(at::kFloat));
+  const CtcBackward call{problem.p,      grad_loss.const_data_ptr(), grad.data_ptr(),
+                         grad.stride(0), grad.stride(1),             scratch.data_ptr()};
+  kernels().backward(call, threads);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(lisa_C, m) {
+  m.def(
+      "ctc_loss_fwd(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, int blank,"
+      " bool zero_infinity, bool save) -> (Tensor loss, Tensor row_max, Tensor log_sum, Tensor occupancy)");
+  m.def(
+      "ctc_loss_bwd(Tensor grad_loss, Tensor logits, Tensor targets, Tensor target_lengths, Tensor row_max,"
+      " Tensor log_sum, Tensor occupancy, int blank, Tensor(a!) grad_logits) -> ()");
+}
+TORCH_LIBRARY_IMPL(lisa_C, CPU, m) {
+  m.impl("ctc_loss_fwd", &forward);
+  m.impl("ctc_loss_bwd", &backward);
+}

@@ -1,0 +1,87 @@
+// Dense passes over rows of logits: softmax statistics, emissions of the target's labels, gradient.
+#pragma once
+#include "../../core/simd.h"
+#include "ctc.h"
+
+namespace lisa::LISA_CAPABILITY {
+
+// Softmax of a row is exp((x - max) - log_sum).  Two numbers: one log-sum-exp loses 2 digits at |x| = 3000 in fp32.
+template <typename Real>
+struct RowStatistics {
+  Real max, log_sum;
+};
+
+template <typename Real, typename In>
+static inline RowStatistics<Real> row_statistics(const In* x, int64_t classes) {
+  using Vec = VecOf<Real>;
+  constexpr int kLanes = Simd<Real>::kLanes;
+  constexpr Real kLowest = -__builtin_inf();
+  // Four chains hide the latency of an addition.
+  Vec m[4], s[4];
+  for (int k = 0; k < 4; ++k) m[k] = Vec{} + kLowest, s[k] = Vec{};
+
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= classes; c += 4 * kLanes)
+    for (int k = 0; k < 4; ++k) m[k] = larger(load(x + c + k * kLanes), m[k]);
+  for (; c + kLanes <= classes; c += kLanes) m[0] = larger(load(x + c), m[0]);
+  const Vec tail = load_some<Real>(x + c, static_cast<int>(classes - c), kLowest);
+  m[1] = larger(tail, m[1]);
+  const Real max = max_lanes<Real>(larger(larger(m[0], m[1]), larger(m[2], m[3])));
+
+  for (c = 0; c + 4 * kLanes <= classes; c += 4 * kLanes)
+    for (int k = 0; k < 4; ++k) s[k] += exp_nonpositive(load(x + c + k * kLanes) - max);
+  for (; c + kLanes <= classes; c += kLanes) s[0] += exp_nonpositive(load(x + c) - max);
+  s[1] += exp_nonpositive(tail - max);
+  return {max, static_cast<Real>(__builtin_log(sum_lanes<Real>((s[0] + s[1]) + (s[2] + s[3]))))};
+}
+
+// Emissions of one frame as mantissa * 2^exponent.  The arrays of labels start at index -1; entries outside the target
+// hold 0, so that the recursion needs no masks.
+template <typename Real>
+struct Emission {
+  Real* mantissa;
+  IntOf<Real>* exponent;
+};
+
+// Base-2 logarithm below which an emission is held: so finite logits always give a finite loss.
+template <typename Real>
+constexpr double kLowestEmission = sizeof(Real) == 4 ? -0x1p24 : -0x1p56;
+// Exponent that goes with the value 0; below that of any other value.
+template <typename Real>
+constexpr IntOf<Real> kZeroExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 29 : 61));
+
+static inline float exp2_precise(float r) { return exp2_fraction<6>(r); }
+static inline double exp2_precise(double r) { return __builtin_exp2(r); }
+
+// From logits, in place of the mantissas, to emissions.  In fp64 up to the fraction: in fp32 the rounding of
+// (x - max) * log2(e) alone is 5e-7 of a probability near e^-10, as large as all other errors together.
+template <typename Real>
+static inline void split_emissions(Real* __restrict mantissa, IntOf<Real>* __restrict exponent, int64_t count,
+                                   RowStatistics<Real> row) {
+  constexpr double kLog2E = 1.4426950408889634;
+  const double max = row.max, log2_sum = row.log_sum * kLog2E;
+  for (int64_t i = 0; i < count; ++i) {
+    const double y = (mantissa[i] - max) * kLog2E - log2_sum;
+    const bool impossible = y == -__builtin_inf();
+    const double held = y < kLowestEmission<Real> ? kLowestEmission<Real> : y;
+    const double whole = round_to_whole<double>(held);
+    const Real fraction = exp2_precise(static_cast<Real>(held - whole));
+    mantissa[i] = impossible ? Real(0) : fraction;
+    exponent[i] = impossible ? kZeroExponent<Real> : static_cast<IntOf<Real>>(whole);
+  }
+}
+
+// grad = weight * softmax(x).
+template <typename Real, typename In>
+static inline void row_gradient(const In* x, Real* grad, int64_t classes, RowStatistics<Real> row, Real weight) {
+  constexpr int kLanes = Simd<Real>::kLanes;
+  const Real scale = weight * static_cast<Real>(__builtin_exp(-static_cast<double>(row.log_sum)));
+  int64_t c = 0;
+  for (; c + kLanes <= classes; c += kLanes) store(grad + c, exp_nonpositive(load(x + c) - row.max) * scale);
+  if (c == classes) return;
+  const int rest = static_cast<int>(classes - c);
+  const VecOf<Real> tail = load_some<Real>(x + c, rest, row.max);
+  store_some<Real>(grad + c, exp_nonpositive(tail - row.max) * scale, rest);
+}
+
+}  // namespace lisa::LISA_CAPABILITY

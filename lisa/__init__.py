@@ -1,0 +1,1 @@
+"""LISA, Language-Image-Speech Alignment: models built on lisa_kernels. First cut: a speech recogniser."""

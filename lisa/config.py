@@ -1,0 +1,88 @@
+"""What one run is made of, as dataclasses.
+
+``settings.py`` lays YAML files and ``a.b=c`` settings over them. Named starting points (presets) are functions in
+``builders.py`` that return a ``Config``.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataConfig:
+    """Where samples come from and how they are batched; ``source`` is asterisk or synthetic.
+
+    Longer clips than the two limits are left out. The six prompts between them are a seventh of the training minutes;
+    the one of 73 s holds numbers that the cleaned text spells wrongly.
+    """
+
+    source: str = "asterisk"
+    folder: str = "data/asterisk"
+    max_seconds: float = 20.0
+    max_train_seconds: float = 35.0
+    batch_seconds: float = 48.0
+    seed: int = 1
+
+
+@dataclass
+class AugmentConfig:
+    """Changes made to training samples only: playing speeds drawn from, SpecAugment masks."""
+
+    speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
+    time_masks_per_s: float = 1.0
+    mels_masked: int = 15
+
+
+@dataclass
+class TowerConfig:
+    """One modality's encoder: a stem and ``depth`` pre-norm blocks; ``kernel`` 0 leaves convolutions out."""
+
+    stem: str = "mel"
+    inputs: int = 80
+    width: int = 144
+    depth: int = 4
+    heads: int = 4
+    expansion: int = 4
+    kernel: int = 15
+    dropout: float = 0.1
+
+
+@dataclass
+class HeadConfig:
+    """One output: which head, on which tower."""
+
+    kind: str = "ctc"
+    tower: str = "speech"
+
+
+@dataclass
+class ModelConfig:
+    """Towers by modality and heads by objective."""
+
+    towers: dict[str, TowerConfig] = field(default_factory=dict)
+    heads: dict[str, HeadConfig] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation and bookkeeping; steps, warm-up and intervals count optimizer steps."""
+
+    steps: int = 1000
+    lr: float = 1.5e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    seed: int = 1
+    validate_every: int = 100
+    checkpoint_every: int = 100
+    keep: int = 2
+
+
+@dataclass
+class Config:
+    """A whole run. ``objectives`` are weights by name; the total loss is their weighted sum."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objectives: dict[str, float] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)

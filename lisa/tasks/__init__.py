@@ -1,0 +1,1 @@
+"""One file per task: its metric, its baselines, and how the model is asked."""

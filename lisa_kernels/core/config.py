@@ -1,0 +1,54 @@
+"""Settings from the environment: the only file of the repository that reads ``os.environ``.
+
+Standard library only: ``setup.py`` runs this file before the package can be imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+CAPABILITIES = ("baseline", "avx2", "avx512")
+BUILDS = ("auto", "none", "cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the ``LISA_*`` variables say; read once per process.
+
+    Attributes:
+        backend: ``LISA_BACKEND``: the one backend every op must use, or None for the first that does not refuse.
+        cpu_capability: ``LISA_CPU_CAPABILITY``: the widest instruction set CPU kernels may use, or None for the
+            machine's widest.
+        build: ``LISA_BUILD``: what ``setup.py`` compiles.
+        interpret: ``TRITON_INTERPRET``: Triton's own switch for its interpreter.
+    """
+
+    backend: str | None = None
+    cpu_capability: str | None = None
+    build: str = "auto"
+    interpret: bool = False
+
+
+@functools.cache
+def read_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ValueError: A variable holds a value that it does not take.
+    """
+    return Settings(
+        backend=_choice("LISA_BACKEND", BACKENDS, None),
+        cpu_capability=_choice("LISA_CPU_CAPABILITY", CAPABILITIES, None),
+        build=_choice("LISA_BUILD", BUILDS, "auto"),
+        interpret=os.environ.get("TRITON_INTERPRET", "0") == "1",
+    )
+
+
+def _choice(variable: str, allowed: tuple[str, ...], default: str | None) -> str | None:
+    value = os.environ.get(variable) or default
+    if value is not None and value not in allowed:
+        raise ValueError(f"{variable} is {value!r}; it takes one of {', '.join(allowed)}. Unset it for the default.")
+    return value

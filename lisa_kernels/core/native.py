@@ -1,0 +1,42 @@
+"""The native extension ``lisa_kernels._C``: loaded at first use, never required."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+from typing import Any
+
+from lisa_kernels.core.config import read_settings
+
+
+@functools.cache
+def _load() -> tuple[ModuleType | None, str | None]:
+    try:
+        # Loading the library registers torch.ops.lisa_C.*
+        module = importlib.import_module("lisa_kernels._C")
+    except ModuleNotFoundError:
+        return None, (
+            "the native extension is not built: reinstall where a C++ compiler is in PATH and LISA_BUILD is not none"
+        )
+    except ImportError as error:
+        return None, f"the native extension does not load ({error}): rebuild it against the installed torch"
+    if (capability := read_settings().cpu_capability) is not None:
+        module.set_cpu_capability(capability)
+    return module, None
+
+
+def module() -> ModuleType | None:
+    """Return the extension module, or None where it is not built."""
+    return _load()[0]
+
+
+def why_not() -> str | None:
+    """Return why the native extension is unavailable, or None when it is loaded."""
+    return _load()[1]
+
+
+def build_info() -> dict[str, Any]:
+    """Return how the extension was built and which CPU capability runs; empty where it is not built."""
+    loaded = module()
+    return dict(loaded.build_info()) if loaded else {}

@@ -1,0 +1,91 @@
+"""The function under judgement: one case, one dtype, one forced backend."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lisa_kernels.core.dispatch import use_backend
+from lisa_kernels.core.spec import Case, OpSpec
+from lisa_kernels.testing.compare import same_bits
+from lisa_kernels.testing.inputs import clone_inputs, make_inputs, require_grad, to_fp64
+
+# Upstream of a scalar: not 1, so that a backward that ignores it is seen.
+_SCALAR_UPSTREAM = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Outputs and gradients of one call, by name; a function that returns one tensor calls it ``output``."""
+
+    outputs: dict[str, Tensor]
+    grads: dict[str, Tensor]
+
+    def differs_from(self, other: Result) -> str:
+        """Return the name of the first tensor whose bits differ, or an empty text."""
+        mine, theirs = self.outputs | self.grads, other.outputs | other.grads
+        return next((name for name in mine if name not in theirs or not same_bits(mine[name], theirs[name])), "")
+
+
+@dataclasses.dataclass
+class Subject:
+    """Runs ``spec.function`` with one backend, and ``spec.reference``, on the same inputs and upstream gradient."""
+
+    spec: OpSpec
+    case: Case
+    dtype: torch.dtype
+    device: torch.device
+    backend: str
+
+    def __post_init__(self) -> None:
+        self.inputs = make_inputs(self.spec, self.case, self.dtype, self.device)
+        self._generator = torch.Generator().manual_seed(1)
+        self._upstream: dict[str, Tensor] = {}
+
+    def run(self, kwargs: Mapping[str, Any] | None = None) -> Result:
+        """Return outputs and gradients; ``kwargs`` defaults to fresh copies of the inputs."""
+        kwargs = clone_inputs(self.inputs) if kwargs is None else kwargs
+        with use_backend(self.backend):
+            return self._differentiate(self.spec.function, kwargs)
+
+    def forward(self, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the outputs of one call; gradients are tracked if the inputs ask for it."""
+        with use_backend(self.backend):
+            return name_outputs(self.spec.function(**kwargs))
+
+    def reference(self, dtype: torch.dtype = torch.float64) -> Result:
+        """Return outputs and gradients of the definition, by autograd, computed in ``dtype``."""
+        return self._differentiate(self.spec.reference, to_fp64(self.inputs, dtype))
+
+    def _differentiate(self, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Result:
+        leaves = require_grad(kwargs, self.spec.differentiable)
+        outputs = name_outputs(function(**leaves))
+        graded = {name: output for name, output in outputs.items() if output.requires_grad}
+        plain = {name: output.detach() for name, output in outputs.items()}
+        if not graded:
+            return Result(plain, {})
+        inputs = [leaves[name] for name in self.spec.differentiable]
+        upstream = [self._upstream_of(name, output) for name, output in graded.items()]
+        grads = torch.autograd.grad(list(graded.values()), inputs, upstream)
+        names = [f"grad_{name}" for name in self.spec.differentiable]
+        return Result(plain, dict(zip(names, grads, strict=True)))
+
+    def _upstream_of(self, name: str, output: Tensor) -> Tensor:
+        """Random, and the same for every later call; in the precision of the function's own output."""
+        if name not in self._upstream:
+            random = torch.randn(output.shape, generator=self._generator) if output.dim() else torch.tensor(_SCALAR_UPSTREAM)
+            self._upstream[name] = random.to(output.device, output.dtype)
+        return self._upstream[name].to(output.dtype)
+
+
+def name_outputs(outputs: Any) -> dict[str, Tensor]:
+    """Return what a public function returned as named tensors: one tensor, a tuple or a dataclass."""
+    if isinstance(outputs, Tensor):
+        return {"output": outputs}
+    if dataclasses.is_dataclass(outputs):
+        return {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+    return {f"output {i}": output for i, output in enumerate(outputs)}
