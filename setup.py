@@ -15,7 +15,6 @@ import runpy
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 
@@ -43,7 +42,7 @@ FLAGS = [
 ]  # fmt: skip
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Why nothing can be compiled here."""
 
 
@@ -54,7 +53,7 @@ def torch_folder() -> pathlib.Path:
     for folder in (sysconfig.get_path("platlib"), sysconfig.get_path("purelib")):
         if (found := pathlib.Path(folder, "torch")).joinpath("version.py").exists():
             return found
-    raise Unavailable("torch is not installed: install torch first, then reinstall lisa-kernels")
+    raise UnavailableError("torch is not installed: install torch first, then reinstall lisa-kernels")
 
 
 def compiler() -> list[str]:
@@ -63,7 +62,9 @@ def compiler() -> list[str]:
     for candidate in ([*command[:1]], ["g++"], ["clang++"], ["c++"]):
         if candidate and shutil.which(candidate[0]) and compiles(candidate):
             return candidate
-    raise Unavailable("no C++20 compiler with OpenMP is in PATH: install g++ 10 or newer, then reinstall lisa-kernels")
+    raise UnavailableError(
+        "no C++20 compiler with OpenMP is in PATH: install g++ 10 or newer, then reinstall lisa-kernels"
+    )
 
 
 def compiles(command: list[str]) -> bool:
@@ -83,7 +84,7 @@ class BuildNative(build_ext):
             return
         try:
             tools = compiler(), torch_folder()
-        except Unavailable as reason:
+        except UnavailableError as reason:
             if SETTINGS.build == "cpu":
                 raise SystemExit(f"lisa-kernels: LISA_BUILD=cpu, but {reason}.") from reason
             self.leave_out(str(reason))
@@ -91,7 +92,9 @@ class BuildNative(build_ext):
         self.build_native(*tools)
 
     def leave_out(self, reason: str) -> None:
-        print(f"lisa-kernels: native kernels are left out ({reason}); ops run on the slow reference backend.", flush=True)
+        print(
+            f"lisa-kernels: native kernels are left out ({reason}); ops run on the slow reference backend.", flush=True
+        )
         self.extensions = []
 
     def build_native(self, command: list[str], torch: pathlib.Path) -> None:
@@ -119,19 +122,25 @@ class BuildNative(build_ext):
                 f"{shlex.join(command)} {' '.join(flags)} $extra -MMD -MF $out.d -c $in -o $out",
                 depfile="$out.d", deps="gcc", description="compile $out",
             )  # fmt: skip
-            ninja.rule("link", f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{torch / 'lib'} -lc10 -ltorch_cpu", description="link $out")
+            ninja.rule(
+                "link",
+                f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{torch / 'lib'} -lc10 -ltorch_cpu",
+                description="link $out",
+            )
             objects = []
             for source in PLAIN:
                 objects += ninja.build(f"{pathlib.Path(source).stem}.o", "compile", str(ROOT / source))
             for source in HOT:
                 for name, extra in CAPABILITIES.items() if X86 else [("baseline", [])]:
                     target = f"{pathlib.Path(source).stem}.{name}.o"
-                    variables = {"extra": [*extra, f"-DLISA_CAPABILITY={name}"]}
+                    variables = {"extra": [*extra, "-fno-exceptions", f"-DLISA_CAPABILITY={name}"]}
                     objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
             ninja.build(str(extension), "link", objects)
         status = subprocess.run([os.path.join(BIN_DIR, "ninja"), "-C", str(build)]).returncode
         if status:
-            raise SystemExit(f"lisa-kernels: compiling the native kernels failed; LISA_BUILD=none installs without them.")
+            raise SystemExit(
+                "lisa-kernels: compiling the native kernels failed; LISA_BUILD=none installs without them."
+            )
         target = pathlib.Path(self.get_ext_fullpath("lisa_kernels._C"))
         target.parent.mkdir(parents=True, exist_ok=True)
         # A new file, not a new content: a process that has the old library loaded keeps it.

@@ -8,8 +8,8 @@ Capability widest_capability() {
 #if defined(LISA_HAVE_X86)
   // All that the compiler was allowed to use for a build: see CAPABILITIES in setup.py.
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
       return Capability::kAvx512;
     return Capability::kAvx2;
   }

@@ -144,7 +144,8 @@ template <typename Real>
 static inline Real max_lanes(VecOf<Real> v) {
   Real lanes[Simd<Real>::kLanes];
   store(lanes, v);
-  for (int i = 1; i < Simd<Real>::kLanes; ++i) lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
+  for (int width = Simd<Real>::kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
   return lanes[0];
 }
 
@@ -177,40 +178,42 @@ static inline T round_to_whole(T x) {
   return (x + shift) - shift;
 }
 
-// 2^r for r in [-1/2, 1/2], of a float or a vector of floats.  Minimax in relative error with p(0) = 1, own fit by
-// Lawson's iteration at 2000 Chebyshev nodes: 9.2e-8 for degree 5, 2.0e-9 for degree 6.
-template <int kDegree, typename T>
-static inline T exp2_fraction(T r) {
-  T p = T{};
-  if constexpr (kDegree == 6) {
-    p = p + 1.535336050e-04f;
-    p = p * r + 1.339887502e-03f;
-    p = p * r + 9.618436918e-03f;
-    p = p * r + 5.550332367e-02f;
-    p = p * r + 2.402264774e-01f;
-    p = p * r + 6.931471825e-01f;
-  } else {
-    static_assert(kDegree == 5);
-    p = p + 1.326472382e-03f;
-    p = p * r + 9.671512991e-03f;
-    p = p * r + 5.550733581e-02f;
-    p = p * r + 2.402224243e-01f;
-    p = p * r + 6.931470037e-01f;
-  }
+// Polynomials for 2^r, of a float or a vector of floats: own minimax fits in relative error (Lawson's iteration at 2000
+// Chebyshev nodes).  For r in [0, 1], exact at both ends: 9.2e-8.
+template <typename T>
+static inline T exp2_unit(T r) {
+  T p = T{} + 1.879318617e-03f;
+  p = p * r + 8.990995586e-03f;
+  p = p * r + 5.581867695e-02f;
+  p = p * r + 2.401592731e-01f;
+  p = p * r + 6.931517124e-01f;
   return p * r + 1.0f;
 }
 
-// exp(x) for x <= 0; exp(-inf) is 0, NaN stays NaN.  Relative error 1.7e-7, below 2^-126 it is 0.
+// For r in [-1/2, 1/2], exact at 0: 2.0e-9.
+template <typename T>
+static inline T exp2_centred(T r) {
+  T p = T{} + 1.535336050e-04f;
+  p = p * r + 1.339887502e-03f;
+  p = p * r + 9.618436918e-03f;
+  p = p * r + 5.550332367e-02f;
+  p = p * r + 2.402264774e-01f;
+  p = p * r + 6.931471825e-01f;
+  return p * r + 1.0f;
+}
+
+// exp(x) for x <= 0; exp(-inf) is 0, NaN stays NaN.  Relative error 1.6e-7 of exact arguments; below 2^-126 it is 0.
 static inline VecOf<float> exp_nonpositive(VecOf<float> x) {
   const VecOf<float> y = x * 1.442695041f;
 #if defined(__AVX512F__)
-  const VecOf<float> r = _mm512_reduce_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  return _mm512_scalef_ps(exp2_fraction<5>(r), y - r);
+  // Fraction above the floor, and scaling by the floor, are one instruction each.
+  const VecOf<float> r = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return _mm512_scalef_ps(exp2_unit(r), y);
 #else
-  const VecOf<float> low = VecOf<float>{} - 127.f;
-  const VecOf<float> clamped = y < low ? low : y;
-  const VecOf<float> whole = round_to_whole<float>(clamped);
-  return times_pow2<float>(exp2_fraction<5>(clamped - whole), __builtin_convertvector(whole, IntVecOf<float>));
+  const VecOf<float> lowest = VecOf<float>{} - 127.f;
+  const VecOf<float> held = y < lowest ? lowest : y;
+  const VecOf<float> whole = round_to_whole<float>(held - 0.5f);
+  return times_pow2<float>(exp2_unit(held - whole), __builtin_convertvector(whole, IntVecOf<float>));
 #endif
 }
 

@@ -38,7 +38,8 @@ def check_size(function: str, name: str, tensor: Tensor, dim: int, expected: int
     """Raise ValueError unless ``tensor.shape[dim] == expected``; ``meaning`` says what that size is."""
     if tensor.shape[dim] != expected:
         raise ValueError(
-            f"{function}: {name} has shape {tuple(tensor.shape)}; its size in dimension {dim} must be {expected}, {meaning}."
+            f"{function}: {name} has shape {tuple(tensor.shape)}; its size in dimension {dim} must be {expected}, "
+            f"{meaning}."
         )
 
 
@@ -46,8 +47,8 @@ def check_device(function: str, name: str, tensor: Tensor, other_name: str, othe
     """Raise ValueError unless both tensors are on one device."""
     if tensor.device != other.device:
         raise ValueError(
-            f"{function}: {name} is on {tensor.device} and {other_name} on {other.device}; it takes one device for both. "
-            f"Move {name} with .to({str(other.device)!r})."
+            f"{function}: {name} is on {tensor.device} and {other_name} on {other.device}; it takes one device for "
+            f"both. Move {name} with .to({str(other.device)!r})."
         )
 
 
@@ -85,7 +86,8 @@ def check_range(function: str, name: str, values: Tensor, low: int, high: int, m
     outside = ((values < low) | (values > high)).nonzero()[0].tolist()
     position = ", ".join(map(str, outside))
     raise ValueError(
-        f"{function}: {name}[{position}] is {int(values[tuple(outside)])}; it takes {low} to {high}, {meaning}.{_sentence(mend)}"
+        f"{function}: {name}[{position}] is {int(values[tuple(outside)])}; it takes {low} to {high}, {meaning}."
+        f"{_sentence(mend)}"
     )
 
 

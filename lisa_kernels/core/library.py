@@ -84,7 +84,7 @@ def define_op(
             dtype = torch.get_autocast_dtype(device)
             args = tuple(a.to(dtype) if i in cast_slots else a for i, a in enumerate(args))
         # No Function where no gradient is wanted: 9 µs a call less (measured on a CPU).
-        if torch.is_grad_enabled() and any([args[i].requires_grad for i in input_slots]):
+        if torch.is_grad_enabled() and any(args[i].requires_grad for i in input_slots):
             return function.apply(*args)
         return _as_tuple(fwd(*args))
 

@@ -49,7 +49,9 @@ struct CtcBackward {
 };
 
 // Entries of a frame's occupancy: one for each class, or blank and then each position of the target.
-static inline int64_t occupancy_width(const CtcProblem& p, int64_t labels) { return p.by_class ? p.classes : labels + 1; }
+static inline int64_t occupancy_width(const CtcProblem& p, int64_t labels) {
+  return p.by_class ? p.classes : labels + 1;
+}
 
 // First entry of an utterance's T rows.
 static inline int64_t occupancy_offset(const CtcProblem& p, int64_t n) {
@@ -63,11 +65,11 @@ static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {
 }
 
 // Each capability's build of ctc_cpu.cpp has these.
-#define LISA_DECLARE_CTC(capability)                                      \
-  namespace capability {                                                  \
-  int64_t ctc_worker_bytes(const CtcForward& p);                          \
-  void ctc_forward(const CtcForward& p, int threads);                     \
-  void ctc_backward(const CtcBackward& p, int threads);                   \
+#define LISA_DECLARE_CTC(capability)                    \
+  namespace capability {                                \
+  int64_t ctc_worker_bytes(const CtcForward& p);        \
+  void ctc_forward(const CtcForward& p, int threads);   \
+  void ctc_backward(const CtcBackward& p, int threads); \
   }
 LISA_DECLARE_CTC(baseline)
 #if defined(LISA_HAVE_X86)

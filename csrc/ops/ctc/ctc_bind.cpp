@@ -31,8 +31,7 @@ Kernels kernels() {
     case lisa::Capability::kAvx2:
       return {lisa::avx2::ctc_worker_bytes, lisa::avx2::ctc_forward, lisa::avx2::ctc_backward};
 #endif
-    default:
-      return {lisa::baseline::ctc_worker_bytes, lisa::baseline::ctc_forward, lisa::baseline::ctc_backward};
+    default: return {lisa::baseline::ctc_worker_bytes, lisa::baseline::ctc_forward, lisa::baseline::ctc_backward};
   }
 }
 
@@ -48,7 +47,9 @@ Dtype dtype_of(const at::Tensor& logits) {
   }
 }
 
-at::ScalarType real_of(const at::Tensor& logits) { return logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+at::ScalarType real_of(const at::Tensor& logits) {
+  return logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
 
 void check_int64(const at::Tensor& lengths, const char* name, int64_t batch) {
   TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.is_contiguous() && lengths.numel() == batch,
@@ -61,15 +62,18 @@ struct Problem {
   std::vector<int64_t> offsets, ends;
 
   Problem(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths, int64_t blank) {
-    TORCH_CHECK_VALUE(logits.dim() == 3 && (logits.stride(2) == 1 || logits.size(2) == 1),
-                      "ctc_loss: logits must be [T, N, C] with dense classes here; lisa_kernels.ctc_loss brings it so.");
-    TORCH_CHECK_VALUE(targets.is_contiguous() && (targets.scalar_type() == at::kLong || targets.scalar_type() == at::kInt),
-                      "ctc_loss: targets must be contiguous int32 or int64 here; lisa_kernels.ctc_loss brings it so.");
+    TORCH_CHECK_VALUE(
+        logits.dim() == 3 && (logits.stride(2) == 1 || logits.size(2) == 1),
+        "ctc_loss: logits must be [T, N, C] with dense classes here; lisa_kernels.ctc_loss brings it so.");
+    TORCH_CHECK_VALUE(
+        targets.is_contiguous() && (targets.scalar_type() == at::kLong || targets.scalar_type() == at::kInt),
+        "ctc_loss: targets must be contiguous int32 or int64 here; lisa_kernels.ctc_loss brings it so.");
     p.dtype = dtype_of(logits);
     p.logits = logits.const_data_ptr();
     p.stride_t = logits.stride(0), p.stride_n = logits.stride(1);
     p.frames = logits.size(0), p.batch = logits.size(1), p.classes = logits.size(2);
-    TORCH_CHECK_VALUE(blank >= 0 && blank < p.classes, "ctc_loss: blank is ", blank, "; it takes 0 to ", p.classes - 1, ".");
+    TORCH_CHECK_VALUE(blank >= 0 && blank < p.classes, "ctc_loss: blank is ", blank, "; it takes 0 to ", p.classes - 1,
+                      ".");
     check_int64(target_lengths, "target_lengths", p.batch);
     p.targets = targets.const_data_ptr();
     p.targets_are_int32 = targets.scalar_type() == at::kInt;
@@ -85,7 +89,8 @@ struct Problem {
     offsets.resize(p.batch), ends.resize(p.batch);
     int64_t next = 0;
     for (int64_t n = 0; n < p.batch; ++n) {
-      const int64_t room = targets.dim() == 2 ? targets.size(1) : std::clamp<int64_t>(p.target_lengths[n], 0, p.target_count - next);
+      const int64_t room =
+          targets.dim() == 2 ? targets.size(1) : std::clamp<int64_t>(p.target_lengths[n], 0, p.target_count - next);
       offsets[n] = next, ends[n] = next + room;
       next += room;
     }
@@ -96,14 +101,13 @@ struct Problem {
     p.row_max = row_max.data_ptr(), p.log_sum = log_sum.data_ptr(), p.occupancy = occupancy.data_ptr();
   }
 
-  int64_t occupancy_size() const {
-    return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch);
-  }
+  int64_t occupancy_size() const { return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch); }
 };
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
-    const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& logit_lengths,
-    const at::Tensor& target_lengths, int64_t blank, bool zero_infinity, bool save) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& logits, const at::Tensor& targets,
+                                                                   const at::Tensor& logit_lengths,
+                                                                   const at::Tensor& target_lengths, int64_t blank,
+                                                                   bool zero_infinity, bool save) {
   Problem problem(logits, targets, target_lengths, blank);
   check_int64(logit_lengths, "logit_lengths", problem.p.batch);
   const auto real = logits.options().dtype(real_of(logits));
@@ -134,8 +138,9 @@ void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::T
   for (const at::Tensor* saved : {&grad_loss, &row_max, &log_sum, &occupancy})
     TORCH_CHECK_VALUE(saved->scalar_type() == real && saved->is_contiguous(),
                       "ctc_loss: saved tensors and grad_loss must be contiguous and of the computation's dtype.");
-  TORCH_CHECK_VALUE(occupancy.numel() == problem.occupancy_size() && row_max.numel() == problem.p.frames * problem.p.batch &&
-                        log_sum.numel() == row_max.numel() && grad_loss.numel() == problem.p.batch,
+  TORCH_CHECK_VALUE(occupancy.numel() == problem.occupancy_size() &&
+                        row_max.numel() == problem.p.frames * problem.p.batch && log_sum.numel() == row_max.numel() &&
+                        grad_loss.numel() == problem.p.batch,
                     "ctc_loss: saved tensors do not belong to these logits and targets.");
   TORCH_CHECK_VALUE(grad.sizes() == logits.sizes() && grad.scalar_type() == logits.scalar_type() &&
                         (grad.stride(2) == 1 || grad.size(2) == 1),
@@ -144,8 +149,8 @@ void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::T
   const int threads = at::get_num_threads();
   const bool half = logits.element_size() == 2;
   auto scratch = at::empty({half ? threads * problem.p.classes : 0}, logits.options().dtype(at::kFloat));
-  const CtcBackward call{problem.p,      grad_loss.const_data_ptr(), grad.data_ptr(),
-                         grad.stride(0), grad.stride(1),             scratch.data_ptr()};
+  const CtcBackward call{problem.p,      grad_loss.const_data_ptr(), grad.data_ptr(), grad.stride(0),
+                         grad.stride(1), scratch.data_ptr()};
   kernels().backward(call, threads);
 }
 

@@ -1,5 +1,5 @@
-// CTC on the CPU: forward with posteriors, and the gradient.  Compiled once per CPU capability; core/simd.h says what that
-// forbids.  The mathematics and the meaning of what is saved stand in lisa_kernels/ops/ctc/README.md.
+// CTC on the CPU: forward with posteriors, and the gradient.  Compiled once per CPU capability; core/simd.h says what
+// that forbids.  The mathematics and the meaning of what is saved stand in lisa_kernels/ops/ctc/README.md.
 #include <omp.h>
 
 #include "ctc.h"

@@ -11,8 +11,10 @@ struct RowStatistics {
   Real max, log_sum;
 };
 
+// `ahead` is the row that is read next, fetched meanwhile: the rows of an utterance lie far apart in [T, N, C], where
+// the hardware does not foresee them (2.2 instead of 1.4 ms for 8000 rows of 1000 floats on one core).
 template <typename Real, typename In>
-static inline RowStatistics<Real> row_statistics(const In* x, int64_t classes) {
+static inline RowStatistics<Real> row_statistics(const In* x, const In* ahead, int64_t classes) {
   using Vec = VecOf<Real>;
   constexpr int kLanes = Simd<Real>::kLanes;
   constexpr Real kLowest = -__builtin_inf();
@@ -28,8 +30,12 @@ static inline RowStatistics<Real> row_statistics(const In* x, int64_t classes) {
   m[1] = larger(tail, m[1]);
   const Real max = max_lanes<Real>(larger(larger(m[0], m[1]), larger(m[2], m[3])));
 
-  for (c = 0; c + 4 * kLanes <= classes; c += 4 * kLanes)
-    for (int k = 0; k < 4; ++k) s[k] += exp_nonpositive(load(x + c + k * kLanes) - max);
+  for (c = 0; c + 4 * kLanes <= classes; c += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) {
+      __builtin_prefetch(ahead + c + k * kLanes);
+      s[k] += exp_nonpositive(load(x + c + k * kLanes) - max);
+    }
+  }
   for (; c + kLanes <= classes; c += kLanes) s[0] += exp_nonpositive(load(x + c) - max);
   s[1] += exp_nonpositive(tail - max);
   return {max, static_cast<Real>(__builtin_log(sum_lanes<Real>((s[0] + s[1]) + (s[2] + s[3]))))};
@@ -50,7 +56,7 @@ constexpr double kLowestEmission = sizeof(Real) == 4 ? -0x1p24 : -0x1p56;
 template <typename Real>
 constexpr IntOf<Real> kZeroExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 29 : 61));
 
-static inline float exp2_precise(float r) { return exp2_fraction<6>(r); }
+static inline float exp2_precise(float r) { return exp2_centred(r); }
 static inline double exp2_precise(double r) { return __builtin_exp2(r); }
 
 // From logits, in place of the mantissas, to emissions.  In fp64 up to the fraction: in fp32 the rounding of

@@ -4,10 +4,10 @@
 // long the audio.  Mantissas are brought back to [1, 2) only every 8 frames; in between a frame multiplies them by
 // 0.7 to 4.3.
 //
-// Blank j stands before label j, and blank S at the end.  Forward in time, blank j is entered from itself and from label
-// j-1, and label j from itself, blank j and, unless it would repeat it, label j-1.  Backward in time the same picture
-// holds with labels j and j-1 exchanged.  So one step serves both: `near` is the label that joins blank j, `own` the
-// label that blank j leads to.
+// Blank j stands before label j, and blank S at the end.  Forward in time, blank j is entered from itself and from
+// label j-1, and label j from itself, blank j and, unless it would repeat it, label j-1.  Backward in time the same
+// picture holds with labels j and j-1 exchanged.  So one step serves both: `near` is the label that joins blank j,
+// `own` the label that blank j leads to.
 #pragma once
 #include "../../core/simd.h"
 #include "ctc_rows.h"
@@ -118,8 +118,7 @@ static void step(int64_t P, const States<Real>& prev, const States<Real>& next, 
     const IntVec own_e = load_vector<IntVec>(prev.label_exponent + j + kOwn);
 
     const IntVec to_blank_e = larger(blank_e, near_e);
-    const Vec to_blank =
-        times_pow2<Real>(blank, blank_e - to_blank_e) + times_pow2<Real>(near, near_e - to_blank_e);
+    const Vec to_blank = times_pow2<Real>(blank, blank_e - to_blank_e) + times_pow2<Real>(near, near_e - to_blank_e);
     const IntVec skips = load_vector<IntVec>(can_skip + j);
     const Vec entering = skips ? to_blank : blank;
     const IntVec entering_e = skips ? to_blank_e : blank_e;

@@ -1,8 +1,8 @@
 // One utterance of T frames and S labels, from its logits to loss and posteriors.
 //
-// It is walked from both ends at once.  In the first half of its steps a direction stores its states; where the two meet,
-// the total probability follows; in the second half each direction multiplies its states with the stored ones of the
-// other and writes the posteriors.  The two directions may run on two threads; no result depends on that.
+// It is walked from both ends at once.  In the first half of its steps a direction stores its states; where the two
+// meet, the total probability follows; in the second half each direction multiplies its states with the stored ones of
+// the other and writes the posteriors.  The two directions may run on two threads; no result depends on that.
 #pragma once
 #include "ctc.h"
 #include "ctc_rows.h"
@@ -64,13 +64,13 @@ struct Utterance {
   using Int = IntOf<Real>;
 
   const CtcForward* call;
-  int64_t n, T, S, P;     // P: states of a row, padded to whole vectors
-  int64_t valid_frames;   // logit length, held between 0 and the frames there are; T is 0 for a faulty utterance
-  bool faulty;            // gives NaN
-  bool feasible;          // has an alignment
-  Int* labels;            // [P]
-  Int* can_skip;          // [P]
-  Real* emissions;        // T rows of P + 1 mantissas from index -1, and room for a vector
+  int64_t n, T, S, P;    // P: states of a row, padded to whole vectors
+  int64_t valid_frames;  // logit length, held between 0 and the frames there are; T is 0 for a faulty utterance
+  bool faulty;           // gives NaN
+  bool feasible;         // has an alignment
+  Int* labels;           // [P]
+  Int* can_skip;         // [P]
+  Real* emissions;       // T rows of P + 1 mantissas from index -1, and room for a vector
   Int* emission_exponents;
   Real* blanks;  // [T]
   Int* blank_exponents;
@@ -183,18 +183,19 @@ template <typename In>
 void Utterance<Real>::read_frame(int64_t t) {
   const CtcProblem& p = call->problem;
   const In* row = static_cast<const In*>(p.logits) + t * p.stride_t + n * p.stride_n;
-  const RowStatistics<Real> statistics = row_statistics<Real>(row, p.classes);
+  const RowStatistics<Real> statistics = row_statistics<Real>(row, t + 1 < T ? row + p.stride_t : row, p.classes);
   static_cast<Real*>(p.row_max)[row_index(t)] = statistics.max;
   static_cast<Real*>(p.log_sum)[row_index(t)] = statistics.log_sum;
   if (statistics.log_sum != statistics.log_sum) return;
 
   const Emission<Real> e = emission(t);
   for (int64_t s = 0; s < S; ++s) e.mantissa[s] = to_real(row[labels[s]]);
-  split_emissions<Real>(e.mantissa, e.exponent, S, statistics);
+  // The blank rides along behind the labels.
+  e.mantissa[S] = to_real(row[p.blank]);
+  split_emissions<Real>(e.mantissa, e.exponent, S + 1, statistics);
+  blanks[t] = e.mantissa[S], blank_exponents[t] = e.exponent[S];
   e.mantissa[-1] = 0, e.exponent[-1] = kZeroExponent<Real>;
   for (int64_t s = S; s < P; ++s) e.mantissa[s] = 0, e.exponent[s] = kZeroExponent<Real>;
-  blanks[t] = to_real(row[p.blank]);
-  split_emissions<Real>(blanks + t, blank_exponents + t, 1, statistics);
 }
 
 // A NaN or +inf logit, or a row of nothing but -inf, has a NaN log-sum.
@@ -277,7 +278,9 @@ void Utterance<Real>::meet() {
   feasible = !faulty && total.mantissa > 0;
   total_exponent = static_cast<Int>(total.exponent);
   constexpr double kLn2 = 0.6931471805599453;
-  loss = faulty ? __builtin_nan("") : feasible ? -(__builtin_log2(total.mantissa) + total.exponent) * kLn2 : __builtin_inf();
+  loss = faulty     ? __builtin_nan("")
+         : feasible ? -(__builtin_log2(total.mantissa) + total.exponent) * kLn2
+                    : __builtin_inf();
 }
 
 template <typename Real, bool kForward>

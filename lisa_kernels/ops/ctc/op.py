@@ -54,7 +54,7 @@ def _check_values(named: Mapping[str, Any]) -> None:
     """Values of CPU tensors: lengths within their sizes, labels within the classes."""
     logits, targets = named["logits"], named["targets"]
     logit_lengths, target_lengths = named["logit_lengths"], named["target_lengths"]
-    frames, batch, classes = logits.shape
+    frames, _, classes = logits.shape
     _check_lengths(logit_lengths, target_lengths, frames, targets)
     # The cheap look first: padding beyond a length may hold anything (-100 is usual).
     if targets.numel() == 0 or (int(targets.min()) >= 0 and int(targets.max()) < classes):

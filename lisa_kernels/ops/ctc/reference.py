@@ -181,7 +181,7 @@ def forward(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return loss, row_max, log_sum and occupancy as the op's README defines them."""
-    frames, batch, classes = logits.shape
+    frames, _, classes = logits.shape
     real = torch.float64 if logits.dtype == torch.float64 else torch.float32
     wide = pad_targets(targets, target_lengths)
     trellis = _trellis(_valid_log_probs(logits.double(), logit_lengths), wide, logit_lengths, target_lengths, blank)

@@ -258,8 +258,12 @@ def _replace_item(argument: str, index: Any, value: int) -> Any:
 
 _BAD_INPUTS = (
     BadInput("logits are a list", _with(logits=[1.0]), TypeError, "logits is list"),
-    BadInput("logits have 4 dimensions", _with(logits=torch.zeros(2, 2, 2, 2)), ValueError, "logits has shape (2, 2, 2, 2)"),
-    BadInput("logits are integers", _with(logits=torch.zeros(7, 3, 11, dtype=torch.int64)), TypeError, "logits is int64"),
+    BadInput(
+        "logits have 4 dimensions", _with(logits=torch.zeros(2, 2, 2, 2)), ValueError, "logits has shape (2, 2, 2, 2)"
+    ),
+    BadInput(
+        "logits are integers", _with(logits=torch.zeros(7, 3, 11, dtype=torch.int64)), TypeError, "logits is int64"
+    ),
     BadInput("no class", _with(logits=torch.zeros(7, 3, 0)), ValueError, "logits has shape (7, 3, 0)"),
     BadInput("blank beyond the classes", _with(blank=11), ValueError, "blank is 11"),
     BadInput("blank is negative", _with(blank=-1), ValueError, "blank is -1"),
@@ -268,21 +272,48 @@ _BAD_INPUTS = (
     BadInput("unknown layout", _with(layout="NCT"), ValueError, "layout is 'NCT'"),
     BadInput("zero_infinity is no bool", _with(zero_infinity="yes"), TypeError, "zero_infinity is 'yes' (str)"),
     BadInput("targets are floats", lambda g: {**g, "targets": g["targets"].float()}, TypeError, "targets is float32"),
-    BadInput("targets have 3 dimensions", lambda g: {**g, "targets": g["targets"][None]}, ValueError, "targets has shape (1, 3, 2)"),
-    BadInput("targets of another batch", lambda g: {**g, "targets": g["targets"][:2]}, ValueError, "targets has shape (2, 2)"),
-    BadInput("targets on another device", lambda g: {**g, "targets": g["targets"].to("meta")}, ValueError, "targets is on meta"),
+    BadInput(
+        "targets have 3 dimensions",
+        lambda g: {**g, "targets": g["targets"][None]},
+        ValueError,
+        "targets has shape (1, 3, 2)",
+    ),
+    BadInput(
+        "targets of another batch", lambda g: {**g, "targets": g["targets"][:2]}, ValueError, "targets has shape (2, 2)"
+    ),
+    BadInput(
+        "targets on another device",
+        lambda g: {**g, "targets": g["targets"].to("meta")},
+        ValueError,
+        "targets is on meta",
+    ),
     BadInput("label beyond the classes", _replace_item("targets", (0, 1), 11), ValueError, "targets[0, 1] is 11"),
     BadInput("label is negative", _replace_item("targets", (0, 0), -1), ValueError, "targets[0, 0] is -1"),
-    BadInput("concatenated targets of another total", lambda g: {**g, "targets": torch.ones(50, dtype=torch.int64)}, ValueError, "targets has shape (50,)"),
-    BadInput("lengths are floats", lambda g: {**g, "logit_lengths": g["logit_lengths"].float()}, TypeError, "logit_lengths is float32"),
+    BadInput(
+        "concatenated targets of another total",
+        lambda g: {**g, "targets": torch.ones(50, dtype=torch.int64)},
+        ValueError,
+        "targets has shape (50,)",
+    ),
+    BadInput(
+        "lengths are floats",
+        lambda g: {**g, "logit_lengths": g["logit_lengths"].float()},
+        TypeError,
+        "logit_lengths is float32",
+    ),
     BadInput("lengths are strings", _with(target_lengths=["a", "b", "c"]), TypeError, "target_lengths is list"),
     BadInput("lengths of another batch", _with(logit_lengths=[7, 7]), ValueError, "logit_lengths has shape (2,)"),
-    BadInput("lengths have 2 dimensions", lambda g: {**g, "target_lengths": g["target_lengths"][None]}, ValueError, "target_lengths has shape (1, 3)"),
+    BadInput(
+        "lengths have 2 dimensions",
+        lambda g: {**g, "target_lengths": g["target_lengths"][None]},
+        ValueError,
+        "target_lengths has shape (1, 3)",
+    ),
     BadInput("more frames than T", _replace_item("logit_lengths", 1, 8), ValueError, "logit_lengths[1] is 8"),
     BadInput("negative frames", _replace_item("logit_lengths", 2, -1), ValueError, "logit_lengths[2] is -1"),
     BadInput("more labels than S", _replace_item("target_lengths", 1, 3), ValueError, "target_lengths[1] is 3"),
     BadInput("negative labels", _replace_item("target_lengths", 0, -2), ValueError, "target_lengths[0] is -2"),
-)  # fmt: skip
+)
 
 
 def _limit(output: str, dtype: torch.dtype) -> float | None:

@@ -1,0 +1,73 @@
+# Every verb does its own set-up; what is done already is skipped.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+
+.PHONY: help setup data demo test test-fast lint fmt bench verify gpu clean
+.DEFAULT_GOAL := help
+
+help:       ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+setup: $(VENV)/.built  ## .venv with pinned requirements and the native extension
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "LISA needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 setup"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "python3 -m venv failed: install your system's venv package (Debian: python3-venv)"; exit 1; }
+	@touch $@
+
+$(VENV)/.required: requirements.txt $(VENV)/.created
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.required $(NATIVE)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# Tests that need the recordings skip, with the reason, where they cannot be had.
+data: setup  ## the Asterisk prompts (12 MB), for demo and tests
+	@test -f data/asterisk/manifest.jsonl || $(PY) -m lisa data get
+
+demo: setup  ## train a speech recogniser with our CTC on real speech; writes runs/demo/report.html (8 minutes)
+	$(PY) -m lisa demo
+
+test: setup  ## all tests that need no GPU
+	@$(MAKE) --no-print-directory data || echo "going on without recordings"
+	$(PY) -m pytest tests -m "not gpu"
+
+test-fast: setup  ## the tests that take seconds
+	$(PY) -m pytest tests -m "not gpu and not slow" -x -q
+
+lint: setup  ## formatting and static checks
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES)
+
+fmt: setup  ## format everything
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+bench: setup  ## time every provider; writes runs/bench/report.html
+	@mkdir -p runs/bench
+	$(PY) -m bench run --json runs/bench/rows.json
+	$(PY) -m bench report --json runs/bench/rows.json --out runs/bench/report.html
+
+verify: setup  ## numerics of every op on this machine against fp64
+	$(PY) -m lisa_kernels.verify --full
+
+gpu: setup  ## what needs a GPU: tests, verification and timings on it
+	@$(PY) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "make gpu: torch finds no GPU here; it takes a machine with one and a CUDA or ROCm build of torch in $(VENV)")'
+	$(PY) -m lisa_kernels.env
+	$(PY) -m pytest tests -m gpu
+	$(PY) -m lisa_kernels.verify --device cuda
+	@mkdir -p runs/bench
+	$(PY) -m bench run --device cuda --json runs/bench/gpu.json
+
+clean:      ## build outputs and caches; data, runs and .venv stay
+	rm -rf build dist *.egg-info lisa_kernels/_C*.so .pytest_cache .ruff_cache .benchmarks $(VENV)/.built
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""What the build promises: portable objects, a choice at run time, an import without it."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lisa_kernels
+from lisa_kernels.core import native
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+needs_native = pytest.mark.skipif(native.module() is None, reason=f"needs the native extension: {native.why_not()}")
+
+
+@needs_native
+def test_build_info_names_what_runs():
+    info = native.build_info()
+    assert info["openmp"] > 0
+    assert torch.__version__.startswith(info["torch"].split("+")[0])
+    assert info["cpu_capability"] in ("baseline", "avx2", "avx512")
+
+
+@needs_native
+def test_every_capability_gives_the_same_loss_and_gradient():
+    """One machine runs all narrower builds: each must agree within rounding, which also shows that each was built."""
+    widest = native.build_info()["widest_cpu_capability"]
+    names = ["baseline", "avx2", "avx512"]
+    names = names[: names.index(widest) + 1]
+    logits = torch.randn(37, 3, 21, requires_grad=True)
+    targets = torch.randint(1, 21, (3, 9))
+    results = {}
+    try:
+        for name in names:
+            native.module().set_cpu_capability(name)
+            assert native.build_info()["cpu_capability"] == name
+            with lisa_kernels.use_backend("cpu"):
+                loss = lisa_kernels.ctc_loss(logits, targets, [37, 30, 25], [9, 5, 0])
+            results[name] = torch.autograd.grad(loss, logits)[0]
+    finally:
+        native.module().set_cpu_capability(widest)
+    for name in names:
+        error = (results[name] - results["baseline"]).abs().max() / results["baseline"].abs().max()
+        assert error < 2e-6, f"{name}: {error}"
+
+
+@needs_native
+def test_a_capability_the_machine_lacks_or_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="capability is 'sse9'; it takes baseline, avx2 or avx512"):
+        native.module().set_cpu_capability("sse9")
+
+
+@needs_native
+def test_the_capability_variable_is_obeyed():
+    code = "from lisa_kernels.core import native; native.module(); print(native.build_info()['cpu_capability'])"
+    env = {"LISA_CPU_CAPABILITY": "baseline", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["baseline"]
+
+
+def test_kernel_objects_share_no_inline_code():
+    """The linker keeps one copy of a weak function for all objects: one compiled for AVX-512 would crash older CPUs."""
+    objects = sorted((ROOT / "build").glob("native-*/*_cpu.*.o"))
+    if not objects or shutil.which("nm") is None:
+        pytest.skip("needs the objects of a build in this folder, and nm")
+    for path in objects:
+        capability = path.name.split(".")[1]
+        symbols = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
+        weak = [line.split(None, 2)[2] for line in symbols.splitlines() if line[17:18] in ("W", "V", "u")]
+        shared = [name for name in weak if f"lisa::{capability}" not in name]
+        assert not shared, f"{path.name}: {shared}"
+
+
+def test_baseline_objects_hold_no_wide_instruction():
+    """What every x86-64 machine loads must not use AVX."""
+    objects = [*(ROOT / "build").glob("native-*/*.baseline.o"), *(ROOT / "build").glob("native-*/capability.o")]
+    if not objects or shutil.which("objdump") is None:
+        pytest.skip("needs the objects of a build in this folder, and objdump")
+    for path in objects:
+        text = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+        wide = [line for line in text.splitlines() if "%ymm" in line or "%zmm" in line]
+        assert not wide, f"{path.name}: {wide[:3]}"
+
+
+def test_no_torch_header_outside_the_bindings():
+    """Kernels that include torch compile in minutes instead of seconds, and cannot be run without it."""
+    for path in [*(ROOT / "csrc/core").iterdir(), *(ROOT / "csrc/ops").glob("*/*")]:
+        if not path.name.endswith("_bind.cpp"):
+            text = path.read_text()
+            assert "<ATen" not in text, path
+            assert "<torch" not in text, path
+
+
+def test_sources_ask_for_no_native_architecture():
+    for path in [ROOT / "setup.py", *(ROOT / "csrc").rglob("*.*")]:
+        assert "march=native" not in path.read_text(), path
