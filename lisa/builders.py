@@ -15,7 +15,7 @@ from lisa.towers import MelStem, Tower
 
 
 def asr_tiny() -> Config:
-    """Speech recogniser for the demo: about 1.8 M parameters, minutes of training on 2 cores."""
+    """Speech recogniser for the demo: about 1.7 M parameters, minutes of training on 2 cores."""
     config = Config()
     config.model.towers = {"speech": TowerConfig()}
     config.model.heads = {"ctc": HeadConfig(kind="ctc", tower="speech")}

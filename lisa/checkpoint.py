@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent: written beside, flushed, then renamed.
 
 A checkpoint is a folder ``step-0000100`` with ``model.safetensors``, ``optim.safetensors`` and ``state.json`` (config,
-step, random state, byte sizes of the other two). ``best.json`` names the one with the lowest validation error.
+step, random state, byte sizes of the other two, which step so far had the lowest validation error).
 """
 
 import json
@@ -44,17 +44,11 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
     return final
 
 
-def mark_best(run: Path, step: int, error: float) -> None:
-    """Record that ``step`` has the lowest validation error so far."""
-    _write_through(run / ".best.json", json.dumps({"step": step, "error": error}).encode())
-    (run / ".best.json").replace(run / "best.json")
-
-
 def prune(run: Path, *, keep: int) -> None:
     """Delete all but the newest ``keep`` checkpoints and the best one."""
-    best_step = _best_step(run)
+    best = _best(run)
     for path in steps(run)[:-keep]:
-        if path.name != f"step-{best_step:07d}":
+        if path != best:
             shutil.rmtree(path)
 
 
@@ -63,11 +57,14 @@ def steps(run: Path) -> list[Path]:
     return sorted(path for path in run.glob("step-*") if _NAME.fullmatch(path.name) and (path / "state.json").is_file())
 
 
-def _best_step(run: Path) -> int:
+def _best(run: Path) -> Path | None:
+    """Return the checkpoint with the lowest validation error, as the newest one remembers it."""
     try:
-        return int(json.loads((run / "best.json").read_text())["step"])
-    except (OSError, ValueError, KeyError):
-        return -1
+        state = json.loads((steps(run)[-1] / "state.json").read_text(encoding="utf-8"))
+        path = run / f"step-{state['best']['step']:07d}"
+    except (OSError, IndexError, ValueError, KeyError, TypeError):
+        return None
+    return path if (path / "state.json").is_file() else None
 
 
 def resolve(path: Path) -> Path:
@@ -78,8 +75,7 @@ def resolve(path: Path) -> Path:
     """
     if (path / "state.json").is_file():
         return path
-    best = path / f"step-{_best_step(path):07d}"
-    if (best / "state.json").is_file():
+    if (best := _best(path)) is not None:
         return best
     found = steps(path) if path.is_dir() else []
     if not found:

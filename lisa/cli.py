@@ -1,6 +1,7 @@
 """The ``lisa`` command: data get, train, eval, transcribe, demo."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lisa.steps import load_samples
 from lisa.tasks import asr
 from lisa.train import train
 
+READER_LEFT = 141  # What a shell reports for a process that wrote to a closed pipe.
 INTERRUPTED = 130  # What a shell reports for a process ended by Ctrl-C.
 
 
@@ -27,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as head, has left; what Python still wants to flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_LEFT
     except KeyboardInterrupt:
         print("interrupted: nothing was saved by this command", file=sys.stderr)
         return INTERRUPTED

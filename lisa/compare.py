@@ -40,35 +40,34 @@ WARM_STEPS = 2  # Left out of the median time: the first steps allocate.
 TIMING_REPEATS = 5
 
 
-def torch_loss(logits: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, **options) -> Tensor:
-    """Return torch's own CTC loss of ``logits`` ``[T, N, C]``."""
-    return F.ctc_loss(logits.log_softmax(-1), targets, logit_lengths, target_lengths, **options)
+def _torch_loss(logits: Tensor, *rest: Tensor, zero_infinity: bool) -> Tensor:
+    return F.ctc_loss(logits.log_softmax(-1), *rest, zero_infinity=zero_infinity)
 
 
-def _torch_loss64(logits: Tensor, *rest: Tensor, **options) -> Tensor:
-    return torch_loss(logits.double(), *rest, **options).float()
+def _torch_loss64(logits: Tensor, *rest: Tensor, zero_infinity: bool) -> Tensor:
+    return _torch_loss(logits.double(), *rest, zero_infinity=zero_infinity).float()
 
 
 def variant_loss(name: str) -> tuple[CtcLoss, Callable[[], AbstractContextManager]]:
     """Return the loss of a variant and the context it runs in."""
     if name in ("reference", "cpu"):
         return lisa_kernels.ctc_loss, partial(lisa_kernels.use_backend, name)
-    return (_torch_loss64 if name == "torch64" else torch_loss), nullcontext
+    return (_torch_loss64 if name == "torch64" else _torch_loss), nullcontext
 
 
 def measure(config: Config, name: str, *, steps: int) -> dict:
     """Return losses, times and memory of ``steps`` training steps with one loss, run in this process."""
     loss, context = variant_loss(name)
     samples = load_samples(config, "train")
-    seconds = [sample.speech.numel() / 16_000 for sample in samples]
+    seconds = [sample.seconds for sample in samples]
     model = build_model(config).train()
     optimizer = make_optimizer(config, model)
     seed_all(config.train.seed)
     calls: list[tuple] = []
 
-    def kept(logits: Tensor, *rest: Tensor, **options) -> Tensor:
-        calls.append((logits.detach().clone(), rest, options))
-        return loss(logits, *rest, **options)
+    def kept(logits: Tensor, *rest: Tensor, zero_infinity: bool) -> Tensor:
+        calls.append((logits.detach().clone(), *rest))
+        return loss(logits, *rest, zero_infinity=zero_infinity)
 
     losses, step_s = [], []
     with context():
@@ -92,8 +91,8 @@ def measure(config: Config, name: str, *, steps: int) -> dict:
 
 
 def _run_loss(loss: CtcLoss, call: tuple) -> None:
-    logits, rest, options = call
-    loss(logits.requires_grad_(), *rest, **options).backward()
+    logits, *rest = call
+    loss(logits.requires_grad_(), *rest, zero_infinity=True).backward()
     logits.grad = None
 
 
@@ -132,22 +131,36 @@ def _peak_resident_bytes() -> int | None:
 def compare(config: Config, folder: Path, *, steps: int) -> list[dict]:
     """Return a row per variant; one that cannot run has a ``reason`` instead of figures.
 
-    ``largest_difference`` is from the fp64 curve, ``bound`` what it may be: 4 times what torch's fp32 loss shows there,
-    plus 8 units in the last place of the loss.
+    Each runs twice, the second time in reverse order, so that a machine that warms up or is shared shows as the spread
+    between the two: times and peaks are lists of two. ``largest_difference`` is from the fp64 curve, ``bound`` what it
+    may be: 4 times what torch's fp32 loss shows there, plus 8 units in the last place of the loss.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config)))
-    rows = []
-    for name in VARIANTS:
-        command = [sys.executable, "-m", "lisa.compare", name, str(folder / "config.json"), str(steps)]
-        command += [str(torch.get_num_threads()), str(folder / f"{name}.json")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            rows.append(json.loads((folder / f"{name}.json").read_text()))
-        else:
-            rows.append({"name": name, "reason": (done.stderr.strip().splitlines() or ["no message"])[-1]})
+    runs: dict[str, list[dict]] = {name: [] for name in VARIANTS}
+    for name in (*VARIANTS, *reversed(VARIANTS)):
+        runs[name].append(_measure_apart(name, folder, steps))
+    rows = [_merged(*pair) for pair in runs.values()]
     judge(rows)
     return rows
+
+
+def _measure_apart(name: str, folder: Path, steps: int) -> dict:
+    out = folder / f"{name}.json"
+    command = [sys.executable, "-m", "lisa.compare", name, str(folder / "config.json"), str(steps)]
+    command += [str(torch.get_num_threads()), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return json.loads(out.read_text())
+    return {"name": name, "reason": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+
+
+def _merged(first: dict, second: dict) -> dict:
+    failed = next((run for run in (first, second) if "reason" in run), None)
+    if failed:
+        return failed
+    spread = {key: sorted((first[key], second[key])) for key in ("step_s", "loss_s", "peak_bytes") if first[key]}
+    return {**first, **spread, "repeatable": first["losses"] == second["losses"]}
 
 
 def judge(rows: list[dict]) -> None:

@@ -9,17 +9,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class DataConfig:
-    """Where samples come from and how they are batched; ``source`` is asterisk or synthetic.
-
-    Longer clips than the two limits are left out. The six prompts between them are a seventh of the training minutes;
-    the one of 73 s holds numbers that the cleaned text spells wrongly.
-    """
+    """Where samples come from and how they are batched; ``source`` is asterisk or synthetic."""
 
     source: str = "asterisk"
     folder: str = "data/asterisk"
     max_seconds: float = 20.0
-    max_train_seconds: float = 35.0
-    batch_seconds: float = 48.0
+    batch_seconds: float = 16.0
     seed: int = 1
 
 
@@ -27,8 +22,8 @@ class DataConfig:
 class AugmentConfig:
     """Changes made to training samples only: playing speeds drawn from, SpecAugment masks."""
 
-    speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
-    time_masks_per_s: float = 1.0
+    speeds: list[float] = field(default_factory=lambda: [0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15])
+    time_masks_per_s: float = 1.5
     mels_masked: int = 15
 
 
@@ -39,11 +34,11 @@ class TowerConfig:
     stem: str = "mel"
     inputs: int = 80
     width: int = 144
-    depth: int = 4
+    depth: int = 5
     heads: int = 4
     expansion: int = 4
     kernel: int = 15
-    dropout: float = 0.1
+    dropout: float = 0.15
 
 
 @dataclass
@@ -66,14 +61,14 @@ class ModelConfig:
 class TrainConfig:
     """Optimisation and bookkeeping; steps, warm-up and intervals count optimizer steps."""
 
-    steps: int = 1000
-    lr: float = 1.5e-3
-    warmup: int = 100
+    steps: int = 2000
+    lr: float = 2e-3
+    warmup: int = 150
     weight_decay: float = 0.05
     clip: float = 1.0
     seed: int = 1
-    validate_every: int = 100
-    checkpoint_every: int = 100
+    validate_every: int = 150
+    checkpoint_every: int = 150
     keep: int = 2
 
 

@@ -28,6 +28,11 @@ class Sample:
     image: Tensor | None = None
     speech: Tensor | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Return the length of the speech, 0 where there is none."""
+        return 0.0 if self.speech is None else self.speech.numel() / audio.SAMPLE_RATE_HZ
+
 
 @dataclass(frozen=True)
 class Sequence:

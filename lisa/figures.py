@@ -49,7 +49,7 @@ def training(rows: list[dict], *, constant_cer: float) -> str:
         left.set(xlabel="minutes of training", ylabel="nats per label", ylim=(0, None))
         left.legend()
         right.plot(*zip(*dev, strict=True), color="#d1495b", marker="o", markersize=4, label="model, dev part")
-        right.axhline(constant_cer, color="#888888", linestyle="--", label="best constant answer, test part")
+        right.axhline(constant_cer, color="#888888", linestyle="--", label="best constant answer, dev part")
         right.set(xlabel="minutes of training", ylabel="character error rate", ylim=(0, 1.1))
         right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         right.legend()
@@ -78,7 +78,7 @@ def side_by_side(rows: list[dict]) -> str:
         left.set(xlabel="step", ylabel="CTC loss, nats per label")
         right.set(xlabel="step", ylabel="distance from fp64", yscale="log")
         left.legend()
-        right.legend()
+        right.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return _png(figure)
 
 

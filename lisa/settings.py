@@ -100,7 +100,6 @@ def _check_values(config: Config) -> None:
         "train.clip": config.train.clip,
         "data.batch_seconds": config.data.batch_seconds,
         "data.max_seconds": config.data.max_seconds,
-        "data.max_train_seconds": config.data.max_train_seconds,
     }
     for key, value in positive.items():
         if not value > 0:

@@ -24,8 +24,7 @@ def load_samples(config: Config, split: str) -> list[Sample]:
     if config.data.source == "synthetic":
         return synthetic.samples(split, seed=config.data.seed)
     if config.data.source == "asterisk":
-        limit = config.data.max_train_seconds if split == "train" else config.data.max_seconds
-        return data.read(config.data.folder, split, max_seconds=limit)
+        return data.read(config.data.folder, split, max_seconds=config.data.max_seconds)
     raise InputError(f"load_samples: data.source is {config.data.source!r}; it takes asterisk or synthetic.")
 
 

@@ -1,6 +1,5 @@
 """The training loop: steps, validation, checkpoints; resumed runs give the same bits as uninterrupted ones."""
 
-import math
 import signal
 import threading
 import time
@@ -44,7 +43,7 @@ def train(config: Config, run: Path, *, resume: bool = False, stop_at: int | Non
     optimizer = make_optimizer(config, model)
     first, best = _start(config, run, model, optimizer, resume)
     train_set, dev_set = load_samples(config, "train"), load_samples(config, "dev")
-    seconds = [sample.speech.numel() / 16_000 for sample in train_set]
+    seconds = [sample.seconds for sample in train_set]
     last = min(config.train.steps, stop_at or config.train.steps)
     note = synthetic.NOTE if config.data.source == "synthetic" else ""
 
@@ -61,19 +60,15 @@ def train(config: Config, run: Path, *, resume: bool = False, stop_at: int | Non
             batch = batch_at(config, train_set, seconds, step)
             terms, norm = take_step(config, model, optimizer, batch, step)
             step += 1
-            row = {
-                "step": step,
-                "loss": sum(config.objectives[name] * value for name, value in terms.items()),
-            }
-            row |= {"terms": terms, "norm": norm, "seconds": time.perf_counter() - began}
-            log.write(row)
-            progress.update(step, row["loss"])
+            loss = sum(config.objectives[name] * value for name, value in terms.items())
+            took_s = time.perf_counter() - began
+            log.write({"step": step, "loss": loss, "terms": terms, "norm": norm, "seconds": took_s})
+            progress.update(step, loss)
             if step % config.train.validate_every == 0 or step == config.train.steps:
                 error = _validate(model, config, dev_set, step, progress, log)
-                if error < best:
-                    best, saved = error, step
+                if best is None or error < best["error"]:
+                    best, saved = {"step": step, "error": error}, step
                     _save(config, run, step, best, model, optimizer)
-                    checkpoint.mark_best(run, step, error)
             if saved != step and step % config.train.checkpoint_every == 0:
                 saved = step
                 _save(config, run, step, best, model, optimizer)
@@ -93,7 +88,9 @@ def _on_interrupt(stop_asked: list[bool]) -> None:
     stop_asked.append(True)
 
 
-def _start(config: Config, run: Path, model: LISA, optimizer: torch.optim.Optimizer, resume: bool) -> tuple[int, float]:
+def _start(
+    config: Config, run: Path, model: LISA, optimizer: torch.optim.Optimizer, resume: bool
+) -> tuple[int, dict | None]:
     found = checkpoint.steps(run)
     if not resume:
         if found:
@@ -102,7 +99,7 @@ def _start(config: Config, run: Path, model: LISA, optimizer: torch.optim.Optimi
                 "another folder with --run."
             )
         seed_all(config.train.seed)
-        return 0, math.inf
+        return 0, None
     if not found:
         raise InputError(f"train: run folder {run} holds no checkpoint to resume. Leave --resume out, or check --run.")
     state = checkpoint.read(found[-1])
@@ -115,7 +112,7 @@ def _start(config: Config, run: Path, model: LISA, optimizer: torch.optim.Optimi
     checkpoint.load_model(found[-1], model)
     checkpoint.load_optimizer(found[-1], model, optimizer)
     restore_random_state(state["random"])
-    return state["step"], math.inf if state["best"] is None else state["best"]
+    return state["step"], state["best"]
 
 
 def _validate(model: LISA, config: Config, dev: list[Sample], step: int, progress: Progress, log: Log) -> float:
@@ -125,7 +122,9 @@ def _validate(model: LISA, config: Config, dev: list[Sample], step: int, progres
     return scores.cer
 
 
-def _save(config: Config, run: Path, step: int, best: float, model: LISA, optimizer: torch.optim.Optimizer) -> None:
-    state = {"config": asdict(config), "random": random_state(), "best": None if math.isinf(best) else best}
+def _save(
+    config: Config, run: Path, step: int, best: dict | None, model: LISA, optimizer: torch.optim.Optimizer
+) -> None:
+    state = {"config": asdict(config), "random": random_state(), "best": best}
     checkpoint.save(run, step, model, optimizer, state)
     checkpoint.prune(run, keep=config.train.keep)

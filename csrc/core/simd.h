@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -111,6 +111,26 @@ static inline void store(Float16* p, VecOf<float> v) {
   float lanes[Simd<float>::kLanes];
   store(lanes, v);
   for (int i = 0; i < Simd<float>::kLanes; ++i) from_real(lanes[i], p[i]);
+#endif
+}
+
+// To an aligned address, past the caches where the machine can.
+static inline void stream(float* p, VecOf<float> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, v);
+#elif defined(__SSE2__)
+  _mm_stream_ps(p, v);
+#else
+  store(p, v);
+#endif
+}
+
+// Makes streamed values visible to other threads.
+static inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
 #endif
 }
 

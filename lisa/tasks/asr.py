@@ -66,8 +66,8 @@ def mels_of(config: Config) -> int:
 
 def _by_length(samples: list[Sample], batch_seconds: float) -> Iterator[list[int]]:
     places: list[int] = []
-    for place in sorted(range(len(samples)), key=lambda place: samples[place].speech.numel()):
-        padded = samples[place].speech.numel() * (len(places) + 1) / 16_000
+    for place in sorted(range(len(samples)), key=lambda place: samples[place].seconds):
+        padded = samples[place].seconds * (len(places) + 1)
         if places and padded > batch_seconds:
             yield places
             places = []

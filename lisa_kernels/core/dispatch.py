@@ -93,27 +93,29 @@ def use_backend(name: str | None) -> Iterator[None]:
         _forced = previous
 
 
-def choose(op: str, backends: tuple[Backend, ...], named: Mapping[str, Any]) -> Backend:
+def choose(backends: tuple[Backend, ...], named: Mapping[str, Any]) -> Backend:
     """Return the backend that runs this call.
 
     Raises:
         RuntimeError: Every backend, or the forced one, refuses; the message holds all reasons.
     """
-    reasons = []
+    op, reasons = backends[0].op, []
     for backend in backends:
         if _forced not in (None, backend.name):
             continue
         reason = backend.refuse(named)
         if reason is None:
             if backend.name == "reference" and _forced is None:
-                _say_slow(op, tuple(reasons))
+                _say_slow(op, "; ".join(reasons))
             return backend
-        reasons.append(f"{backend.name}: {reason}")
+        # That an op has no kernels of some kind is nothing its user can mend.
+        if backend.package is not None or _forced is not None:
+            reasons.append(f"{backend.name}: {reason}")
     known = ", ".join(backend.name for backend in backends)
     raise RuntimeError(f"{op}: no backend can run this call (forced: {_forced}; known: {known}). {'; '.join(reasons)}.")
 
 
-def explain_call(op: str, backends: tuple[Backend, ...], named: Mapping[str, Any]) -> Explanation:
+def explain_call(backends: tuple[Backend, ...], named: Mapping[str, Any]) -> Explanation:
     """Return what ``choose`` would do with this call, and why."""
     rows, found = [], False
     for backend in backends:
@@ -125,13 +127,13 @@ def explain_call(op: str, backends: tuple[Backend, ...], named: Mapping[str, Any
             verdict = "not reached" if found else "runs"
             found = True
         rows.append((backend.name, verdict))
-    return Explanation(op, tuple(rows))
+    return Explanation(backends[0].op, tuple(rows))
 
 
 @functools.cache
-def _say_slow(op: str, reasons: tuple[str, ...]) -> None:
+def _say_slow(op: str, reasons: str) -> None:
     """Warn once for each cause: slow must not be silent."""
-    warnings.warn(f"{op} runs on the slow reference backend. {'; '.join(reasons)}.", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"{op} runs on the slow reference backend. {reasons}.", RuntimeWarning, stacklevel=2)
 
 
 def _no_cuda(device: str) -> str | None:

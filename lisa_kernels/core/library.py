@@ -40,7 +40,7 @@ class Op:
 
     def explain(self, *args: Any) -> Explanation:
         """Return which backend would run this call, and why not the others."""
-        return explain_call(self.name, self.backends, dict(zip(self.inputs, args, strict=True)))
+        return explain_call(self.backends, dict(zip(self.inputs, args, strict=True)))
 
 
 def define_op(
@@ -120,6 +120,8 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
             both = args + results
             ctx.save_for_backward(*[both[i] for i in saved_slots])
             ctx.consts = tuple(both[i] for i in const_slots)
+            # Else backward starts by filling zeros as large as the saved outputs, for gradients that nobody reads.
+            ctx.set_materialize_grads(len(graded_slots) > 1)
             if plain_slots:
                 ctx.mark_non_differentiable(*[results[i] for i in plain_slots])
             return results
@@ -128,6 +130,8 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
         @once_differentiable
         def backward(ctx, *grads):
             needs = [ctx.needs_input_grad[i] for i in input_slots]
+            if any(grads[i] is None for i in graded_slots):
+                return (None,) * len(inputs)
             grads = tuple(grads[i].contiguous() for i in graded_slots)
             have = grads + ctx.saved_tensors + ctx.consts + (needs,)
             out = [None] * len(inputs)
@@ -156,7 +160,7 @@ def _register(
         device = next(a.device.type for a in args if isinstance(a, Tensor))
         if check_values is not None and device == "cpu":
             check_values(named)
-        run = getattr(choose(name, backends, named).module, direction)
+        run = getattr(choose(backends, named).module, direction)
         if not torch.is_autocast_enabled(device):
             return run(*args)
         # Else a matmul inside the reference would be cast, against the fake.

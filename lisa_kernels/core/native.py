@@ -7,6 +7,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from lisa_kernels.core.config import read_settings
 
 
@@ -21,6 +23,12 @@ def _load() -> tuple[ModuleType | None, str | None]:
         )
     except ImportError as error:
         return None, f"the native extension does not load ({error}): rebuild it against the installed torch"
+    built_for = module.build_info()["torch"]
+    if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:
+        return (
+            None,
+            f"the native extension was built for torch {built_for}, and {torch.__version__} is installed: rebuild it",
+        )
     if (capability := read_settings().cpu_capability) is not None:
         module.set_cpu_capability(capability)
     return module, None

@@ -1,4 +1,4 @@
-"""The judge of this package, usable on any op: it compares with fp64 and says which bound was missed, where and by how much.
+"""The judge of this package, usable on any op: it compares with fp64 and says what missed which bound, and where.
 
 Three lines check an op of your own against its definition in plain PyTorch::
 
@@ -6,8 +6,9 @@ Three lines check an op of your own against its definition in plain PyTorch::
     got = my_fused_softmax(x)
     assert_matches(got, x.double().softmax(-1), depth=128, name="my_fused_softmax")
 
-``depth`` is the number of roundings in sequence behind an output, here the additions of one row.  For an op described by
-an ``OpSpec``, ``judge_case`` adds gradients, determinism, strides and memory; ``python -m lisa_kernels.verify`` prints it.
+``depth`` is the number of roundings in sequence behind an output, here the additions of one row.  For an op described
+by an ``OpSpec``, ``judge_case`` adds gradients, determinism, strides and memory; ``python -m lisa_kernels.verify``
+prints what it finds.
 """
 
 from lisa_kernels.testing.compare import Comparison, Tolerance, assert_matches, compare, same_bits, tolerance

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
 from lisa_kernels.testing.guarded import guard_inputs, poisoned_allocations
-from lisa_kernels.testing.inputs import clone_inputs, require_grad
-from lisa_kernels.testing.subject import Result, Subject
+from lisa_kernels.testing.inputs import clone_inputs, make_inputs, require_grad
+from lisa_kernels.testing.subject import Result, Subject, cpu_threads
 
 # Each returns what is wrong in one sentence, or an empty text.
 Behaviour = Callable[[Subject, Result], str]
-# More than two: an uneven share of the work per thread moves the boundaries between threads.
-_THREADS = (1, 2, 3, 4)
 
 
 def repeats(subject: Subject, first: Result) -> str:
@@ -23,12 +20,19 @@ def repeats(subject: Subject, first: Result) -> str:
     return name and f"{name}: a second call with equal inputs gave other bits."
 
 
+def keeps_calls_apart(subject: Subject, first: Result) -> str:
+    """Another call between forward and backward changes nothing: what is saved belongs to its call."""
+    others = make_inputs(subject.spec, subject.case, subject.dtype, subject.device, seed=1)
+    name = subject.run(between=lambda: subject.run(others)).differs_from(first)
+    return name and f"{name}: another call between forward and backward gave other bits."
+
+
 def ignores_threads(subject: Subject, first: Result) -> str:
     """The number of CPU threads does not change a bit."""
     if subject.device.type != "cpu":
         return ""
-    for count in _THREADS:
-        with _threads(count):
+    for count in subject.threads:
+        with cpu_threads(count):
             name = subject.run().differs_from(first)
         if name:
             return f"{name}: {count} threads gave other bits than {torch.get_num_threads()}."
@@ -51,12 +55,13 @@ def forward_alone_agrees(subject: Subject, first: Result) -> str:
 
 def frozen_inputs_agree(subject: Subject, first: Result) -> str:
     """The gradient of one input does not depend on whether the others are frozen."""
-    if not first.grads or len(subject.spec.differentiable) == 1:
+    names = subject.spec.differentiable
+    if not first.grads or len(names) == 1:
         return ""
-    for wanted in subject.spec.differentiable:
-        outputs = subject.forward(require_grad(clone_inputs(subject.inputs), (wanted,)))
-        if not any(output.requires_grad for output in outputs.values()):
-            return f"grad_{wanted}: no output depends on {wanted} when it alone requires a gradient."
+    for wanted in names:
+        alone = subject.run(wanted=(wanted,))
+        if name := Result({}, alone.grads).differs_from(Result({}, first.grads)):
+            return f"{name}: has other bits when the other inputs are frozen."
     return ""
 
 
@@ -94,20 +99,11 @@ def writes_all_outputs(subject: Subject, first: Result) -> str:
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "same bits again": repeats,
-    "same bits for 1 to 4 threads": ignores_threads,
+    "calls kept apart": keeps_calls_apart,
+    "same bits for any threads": ignores_threads,
     "same bits without gradient": forward_alone_agrees,
     "frozen inputs": frozen_inputs_agree,
     "strides of gradients": keeps_strides,
     "memory around inputs": stays_inside_its_memory,
     "outputs fully written": writes_all_outputs,
 }
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    previous = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(previous)

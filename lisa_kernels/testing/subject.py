@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -40,17 +41,31 @@ class Subject:
     dtype: torch.dtype
     device: torch.device
     backend: str
+    # More than two: an uneven share of the work moves the boundaries between threads.
+    threads: tuple[int, ...] = (1, 2, 3, 4)
 
     def __post_init__(self) -> None:
         self.inputs = make_inputs(self.spec, self.case, self.dtype, self.device)
         self._generator = torch.Generator().manual_seed(1)
         self._upstream: dict[str, Tensor] = {}
 
-    def run(self, kwargs: Mapping[str, Any] | None = None) -> Result:
-        """Return outputs and gradients; ``kwargs`` defaults to fresh copies of the inputs."""
+    def run(
+        self,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        wanted: tuple[str, ...] | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Result:
+        """Return outputs and gradients.
+
+        Args:
+            kwargs: Arguments of the call; None for fresh copies of the inputs.
+            wanted: Arguments that get a gradient, the others are frozen; None for all that can.
+            between: Called after forward and before backward.
+        """
         kwargs = clone_inputs(self.inputs) if kwargs is None else kwargs
         with use_backend(self.backend):
-            return self._differentiate(self.spec.function, kwargs)
+            return self._differentiate(self.spec.function, kwargs, wanted, between)
 
     def forward(self, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the outputs of one call; gradients are tracked if the inputs ask for it."""
@@ -59,27 +74,48 @@ class Subject:
 
     def reference(self, dtype: torch.dtype = torch.float64) -> Result:
         """Return outputs and gradients of the definition, by autograd, computed in ``dtype``."""
-        return self._differentiate(self.spec.reference, to_fp64(self.inputs, dtype))
+        # Thousands of operations on tiny tensors: with two threads on busy cores they took 10 times as long.
+        with cpu_threads(1):
+            return self._differentiate(self.spec.reference, to_fp64(self.inputs, dtype))
 
-    def _differentiate(self, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Result:
-        leaves = require_grad(kwargs, self.spec.differentiable)
+    def _differentiate(
+        self,
+        function: Callable[..., Any],
+        kwargs: Mapping[str, Any],
+        wanted: tuple[str, ...] | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Result:
+        wanted = self.spec.differentiable if wanted is None else wanted
+        leaves = require_grad(kwargs, wanted)
         outputs = name_outputs(function(**leaves))
         graded = {name: output for name, output in outputs.items() if output.requires_grad}
         plain = {name: output.detach() for name, output in outputs.items()}
+        if between is not None:
+            between()
         if not graded:
             return Result(plain, {})
-        inputs = [leaves[name] for name in self.spec.differentiable]
         upstream = [self._upstream_of(name, output) for name, output in graded.items()]
-        grads = torch.autograd.grad(list(graded.values()), inputs, upstream)
-        names = [f"grad_{name}" for name in self.spec.differentiable]
-        return Result(plain, dict(zip(names, grads, strict=True)))
+        grads = torch.autograd.grad(list(graded.values()), [leaves[name] for name in wanted], upstream)
+        return Result(plain, {f"grad_{name}": grad for name, grad in zip(wanted, grads, strict=True)})
 
     def _upstream_of(self, name: str, output: Tensor) -> Tensor:
         """Random, and the same for every later call; in the precision of the function's own output."""
         if name not in self._upstream:
-            random = torch.randn(output.shape, generator=self._generator) if output.dim() else torch.tensor(_SCALAR_UPSTREAM)
-            self._upstream[name] = random.to(output.device, output.dtype)
+            scalar = torch.tensor(_SCALAR_UPSTREAM)
+            upstream = torch.randn(output.shape, generator=self._generator) if output.dim() else scalar
+            self._upstream[name] = upstream.to(output.device, output.dtype)
         return self._upstream[name].to(output.dtype)
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Run CPU kernels with ``count`` threads while the block runs."""
+    previous = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
 def name_outputs(outputs: Any) -> dict[str, Tensor]:

@@ -47,9 +47,8 @@ def test_newest_and_best_are_kept(tmp_path):
     config = preset("asr-test")
     model = build_model(config)
     for step in (1, 2, 3, 4, 5):
-        checkpoint.save(tmp_path, step, model, make_optimizer(config, model), {})
-        if step == 2:
-            checkpoint.mark_best(tmp_path, step, 0.5)
+        best = {"best": {"step": 2, "error": 0.5} if step >= 2 else None}
+        checkpoint.save(tmp_path, step, model, make_optimizer(config, model), best)
         checkpoint.prune(tmp_path, keep=2)
     assert [path.name for path in checkpoint.steps(tmp_path)] == [
         "step-0000002",

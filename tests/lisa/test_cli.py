@@ -50,6 +50,14 @@ def test_help_names_the_verbs(capsys):
     assert all(verb in output for verb in ("data", "train", "eval", "transcribe", "demo"))
 
 
+def test_a_reader_that_leaves_early_causes_no_traceback(start, trained, clip):
+    process = start("transcribe", trained, *[clip] * 3)
+    process.stdout.close()
+    error = process.stderr.read()
+    assert "Traceback" not in error
+    assert "Exception" not in error
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two"])
 def test_wrong_thread_count_is_refused(value, capsys):
     with pytest.raises(SystemExit):

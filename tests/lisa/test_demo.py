@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from lisa import figures
+from lisa import demo, figures
 from lisa.builders import build_model, preset
 from lisa.cli import main
 from lisa.compare import judge
@@ -48,6 +48,16 @@ def test_a_folder_of_something_else_is_not_cleared(tmp_path, capsys):
     assert main(["demo", "--synthetic", "--run", str(tmp_path)]) == 2
     assert "holds something else than a demo" in capsys.readouterr().err
     assert (tmp_path / "training" / "mine.txt").is_file()
+
+
+def test_a_slow_machine_gets_fewer_steps_and_a_shorter_warm_up():
+    config = preset("asr-tiny")
+    demo._fit_to_time(config, [{"name": "torch", "step_s": [2.0, 3.0]}, {"name": "cpu", "reason": "not built"}])
+    assert config.train.steps == int(demo.TRAINING_S / 2.2)
+    assert config.train.warmup == config.train.steps // 4
+    fast = preset("asr-tiny")
+    demo._fit_to_time(fast, [{"name": "cpu", "step_s": [0.01, 0.01]}])
+    assert fast == preset("asr-tiny")
 
 
 def test_curves_are_judged_by_what_rounding_does_to_torchs_own():

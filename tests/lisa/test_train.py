@@ -89,7 +89,7 @@ def test_resuming_with_another_config_names_the_difference(trained, capsys):
     arguments = ["train", "--synthetic", "--run", str(trained), "--resume", "--set", "train.lr=0.5"]
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert "is of another config (train.lr: 0.0015 is not 0.5)" in error
+    assert "is of another config (train.lr: 0.002 is not 0.5)" in error
     assert "Resume with its own config" in error
 
 

@@ -6,6 +6,12 @@
 
 namespace lisa {
 
+// Bytes of scratch.
+struct CtcMemory {
+  int64_t frames;  // emissions of an utterance
+  int64_t walk;    // states of an utterance
+};
+
 // What forward and backward share.  Pointers are to contiguous arrays unless strides are given.
 struct CtcProblem {
   const void* logits;  // [T, N, C], any strides with dense classes
@@ -35,9 +41,8 @@ struct CtcForward {
   void* loss;                    // [N]
   bool zero_infinity;
   bool save;  // whether log_sum marks and occupancy are wanted
-  // 64-byte aligned: `worker_bytes` for each thread, or for each utterance where those are fewer.
+  // 64-byte aligned, as laid out by CtcScratch.
   char* scratch;
-  int64_t worker_bytes;
 };
 
 struct CtcBackward {
@@ -45,7 +50,8 @@ struct CtcBackward {
   const void* grad_loss;  // [N]
   void* grad_logits;      // [T, N, C], any strides with dense classes
   int64_t grad_stride_t, grad_stride_n;
-  void* scratch;  // a row of C floats for each thread, for half-precision logits
+  char* scratch;      // a row for each thread, `row_bytes` apart, 64-byte aligned
+  int64_t row_bytes;  // at least C values of the computation's type
 };
 
 // Entries of a frame's occupancy: one for each class, or blank and then each position of the target.
@@ -67,7 +73,7 @@ static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {
 // Each capability's build of ctc_cpu.cpp has these.
 #define LISA_DECLARE_CTC(capability)                    \
   namespace capability {                                \
-  int64_t ctc_worker_bytes(const CtcForward& p);        \
+  int64_t ctc_scratch_bytes(const CtcForward& p, int threads);        \
   void ctc_forward(const CtcForward& p, int threads);   \
   void ctc_backward(const CtcBackward& p, int threads); \
   }

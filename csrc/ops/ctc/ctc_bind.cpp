@@ -18,7 +18,7 @@ using lisa::CtcProblem;
 using lisa::Dtype;
 
 struct Kernels {
-  decltype(&lisa::baseline::ctc_worker_bytes) worker_bytes;
+  decltype(&lisa::baseline::ctc_scratch_bytes) scratch_bytes;
   decltype(&lisa::baseline::ctc_forward) forward;
   decltype(&lisa::baseline::ctc_backward) backward;
 };
@@ -27,11 +27,11 @@ Kernels kernels() {
   switch (lisa::cpu_capability()) {
 #if defined(LISA_HAVE_X86)
     case lisa::Capability::kAvx512:
-      return {lisa::avx512::ctc_worker_bytes, lisa::avx512::ctc_forward, lisa::avx512::ctc_backward};
+      return {lisa::avx512::ctc_scratch_bytes, lisa::avx512::ctc_forward, lisa::avx512::ctc_backward};
     case lisa::Capability::kAvx2:
-      return {lisa::avx2::ctc_worker_bytes, lisa::avx2::ctc_forward, lisa::avx2::ctc_backward};
+      return {lisa::avx2::ctc_scratch_bytes, lisa::avx2::ctc_forward, lisa::avx2::ctc_backward};
 #endif
-    default: return {lisa::baseline::ctc_worker_bytes, lisa::baseline::ctc_forward, lisa::baseline::ctc_backward};
+    default: return {lisa::baseline::ctc_scratch_bytes, lisa::baseline::ctc_forward, lisa::baseline::ctc_backward};
   }
 }
 
@@ -54,6 +54,12 @@ at::ScalarType real_of(const at::Tensor& logits) {
 void check_int64(const at::Tensor& lengths, const char* name, int64_t batch) {
   TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.is_contiguous() && lengths.numel() == batch,
                     "ctc_loss: ", name, " must be contiguous int64 [N] here; lisa_kernels.ctc_loss brings it so.");
+}
+
+// The first 64-byte boundary in a byte tensor.
+char* aligned(const at::Tensor& bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(bytes.data_ptr());
+  return reinterpret_cast<char*>((address + 63) / 64 * 64);
 }
 
 // A problem and the offsets it points to.
@@ -119,12 +125,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Ten
 
   const Kernels run = kernels();
   const int threads = at::get_num_threads();
-  CtcForward call{problem.p, logit_lengths.const_data_ptr<int64_t>(), loss.data_ptr(), zero_infinity, save, nullptr, 0};
-  call.worker_bytes = run.worker_bytes(call);
-  const int64_t workers = std::min<int64_t>(threads, problem.p.batch);
-  auto scratch = at::empty({workers * call.worker_bytes + 64}, logits.options().dtype(at::kByte));
-  char* memory = static_cast<char*>(scratch.data_ptr());
-  call.scratch = memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64;
+  CtcForward call{problem.p, logit_lengths.const_data_ptr<int64_t>(), loss.data_ptr(), zero_infinity, save, nullptr};
+  auto scratch = at::empty({run.scratch_bytes(call, threads) + 64}, logits.options().dtype(at::kByte));
+  call.scratch = aligned(scratch);
   run.forward(call, threads);
   return {loss, row_max, log_sum, occupancy};
 }
@@ -147,10 +150,10 @@ void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::T
                     "ctc_loss: grad must have shape and dtype of logits, with dense classes.");
   problem.set_saved(row_max, log_sum, occupancy);
   const int threads = at::get_num_threads();
-  const bool half = logits.element_size() == 2;
-  auto scratch = at::empty({half ? threads * problem.p.classes : 0}, logits.options().dtype(at::kFloat));
+  const int64_t row_bytes = (problem.p.classes * at::elementSize(real) + 63) / 64 * 64;
+  auto scratch = at::empty({threads * row_bytes + 64}, logits.options().dtype(at::kByte));
   const CtcBackward call{problem.p,      grad_loss.const_data_ptr(), grad.data_ptr(), grad.stride(0),
-                         grad.stride(1), scratch.data_ptr()};
+                         grad.stride(1), aligned(scratch),           row_bytes};
   kernels().backward(call, threads);
 }
 

@@ -90,4 +90,26 @@ static inline void row_gradient(const In* x, Real* grad, int64_t classes, RowSta
   store_some<Real>(grad + c, exp_nonpositive(tail - row.max) * scale, rest);
 }
 
+// Gradients from this size on are written past the caches: they would not stay in them, and a line written whole need
+// not be read first.
+constexpr int64_t kStreamedBytes = 8 << 20;
+
+template <typename Real, typename Out>
+static inline void write_row(const Real* row, Out* out, int64_t classes, bool /*bypass_cache*/) {
+  constexpr int kLanes = Simd<Real>::kLanes;
+  int64_t c = 0;
+  for (; c + kLanes <= classes; c += kLanes) store(out + c, load(row + c));
+  for (; c < classes; ++c) from_real(row[c], out[c]);
+}
+
+static inline void write_row(const float* row, float* out, int64_t classes, bool bypass_cache) {
+  int64_t c = 0;
+  if (bypass_cache) {
+    constexpr int kLanes = Simd<float>::kLanes;
+    for (; c < classes && reinterpret_cast<uintptr_t>(out + c) % kVectorBytes != 0; ++c) out[c] = row[c];
+    for (; c + kLanes <= classes; c += kLanes) stream(out + c, load(row + c));
+  }
+  std::memcpy(out + c, row + c, (classes - c) * sizeof(float));
+}
+
 }  // namespace lisa::LISA_CAPABILITY

@@ -52,7 +52,8 @@ struct Direction {
   void advance(const Utterance<Real>& u, int64_t i, const States<Real>& prev, const States<Real>& next,
                const Posterior<Real>* posterior) const;
 
-  States<Real> row(int64_t P, int64_t i) const { return States<Real>::at(rows + i * row_bytes, P); }
+  static constexpr int kFirstLabel = kForward ? Simd<Real>::kLanes : 1;
+  States<Real> row(int64_t P, int64_t i) const { return States<Real>::at(rows + i * row_bytes, P, kFirstLabel); }
   States<Real> stored(int64_t P, int64_t i) const { return row(P, i % chunk); }
   States<Real> checkpoint(int64_t P, int64_t c) const { return row(P, chunk + c); }
   // Row of step i after the meeting; i may be -1.
@@ -79,12 +80,14 @@ struct Utterance {
   Direction<Real, true> alpha;
   Direction<Real, false> beta;
 
-  static int64_t bytes(const CtcForward& p, int64_t n);
-  static Utterance& lay_out(const CtcForward& p, int64_t n, char* memory);
-  void cut(const CtcForward& p, int64_t n, Arena& arena);
+  static CtcMemory memory_needed(const CtcForward& p, int64_t n);
+  static Utterance& begin(const CtcForward& p, int64_t n, char* frame_memory);
+  void begin_walk(char* walk_memory);
+  void cut_frames(const CtcForward& p, int64_t n, Arena& arena);
+  void cut_walk(Arena& arena);
   void read_target();
   template <typename In>
-  void read_frame(int64_t t);
+  void read_frame(int64_t t, int64_t ahead);
   void check_frames();
   void meet();
   void write_posteriors(int64_t t, const Real* blank, const Real* label) const;
@@ -111,7 +114,7 @@ void Direction<Real, kForward>::lay_out(int64_t steps, int64_t P, bool save, Are
   }
   rows = arena.take<char>((chunk + checkpoints + 2) * row_bytes);
   posterior_blank = arena.take<Real>(P);
-  posterior_label = arena.take<Real>(P + Simd<Real>::kLanes) + Simd<Real>::kLanes;
+  posterior_label = arena.take<Real>(P + Simd<Real>::kLanes) + kFirstLabel;
 }
 
 template <typename Real, bool kForward>
@@ -121,7 +124,7 @@ void Direction<Real, kForward>::clear(int64_t P) {
 }
 
 template <typename Real>
-void Utterance<Real>::cut(const CtcForward& p, int64_t utterance, Arena& arena) {
+void Utterance<Real>::cut_frames(const CtcForward& p, int64_t utterance, Arena& arena) {
   const CtcProblem& problem = p.problem;
   call = &p;
   n = utterance;
@@ -137,28 +140,41 @@ void Utterance<Real>::cut(const CtcForward& p, int64_t utterance, Arena& arena) 
   emission_exponents = arena.take<Int>(T * (P + 1) + Simd<Real>::kLanes);
   blanks = arena.take<Real>(T);
   blank_exponents = arena.take<Int>(T);
-  alpha.lay_out(T / 2, P, p.save, arena);
-  beta.lay_out(T - T / 2, P, p.save, arena);
 }
 
 template <typename Real>
-int64_t Utterance<Real>::bytes(const CtcForward& p, int64_t n) {
+void Utterance<Real>::cut_walk(Arena& arena) {
+  alpha.lay_out(T / 2, P, call->save, arena);
+  beta.lay_out(T - T / 2, P, call->save, arena);
+}
+
+template <typename Real>
+CtcMemory Utterance<Real>::memory_needed(const CtcForward& p, int64_t n) {
   Utterance u;
-  Arena arena{nullptr};
-  arena.take<Utterance>(1);
-  u.cut(p, n, arena);
-  return arena.used;
+  Arena frames{nullptr}, walk{nullptr};
+  frames.take<Utterance>(1);
+  u.cut_frames(p, n, frames);
+  u.cut_walk(walk);
+  return {frames.used, walk.used};
 }
 
 template <typename Real>
-Utterance<Real>& Utterance<Real>::lay_out(const CtcForward& p, int64_t n, char* memory) {
-  Arena arena{memory};
+Utterance<Real>& Utterance<Real>::begin(const CtcForward& p, int64_t n, char* frame_memory) {
+  Arena arena{frame_memory};
   Utterance& u = *arena.take<Utterance>(1);
-  u.cut(p, n, arena);
-  u.alpha.clear(u.P);
-  u.beta.clear(u.P);
+  u.cut_frames(p, n, arena);
   u.read_target();
   return u;
+}
+
+// After the frames were read.
+template <typename Real>
+void Utterance<Real>::begin_walk(char* walk_memory) {
+  Arena arena{walk_memory};
+  check_frames();
+  cut_walk(arena);
+  alpha.clear(P);
+  beta.clear(P);
 }
 
 // --- inputs ------------------------------------------------------------------------------------------------------
@@ -178,12 +194,13 @@ void Utterance<Real>::read_target() {
   for (int64_t s = 0; s < P; ++s) can_skip[s] = s > 0 && s < S && labels[s] != labels[s - 1] ? -1 : 0;
 }
 
+// `ahead`: distance to the row that is read next, in elements.
 template <typename Real>
 template <typename In>
-void Utterance<Real>::read_frame(int64_t t) {
+void Utterance<Real>::read_frame(int64_t t, int64_t ahead) {
   const CtcProblem& p = call->problem;
   const In* row = static_cast<const In*>(p.logits) + t * p.stride_t + n * p.stride_n;
-  const RowStatistics<Real> statistics = row_statistics<Real>(row, t + 1 < T ? row + p.stride_t : row, p.classes);
+  const RowStatistics<Real> statistics = row_statistics<Real>(row, row + ahead, p.classes);
   static_cast<Real*>(p.row_max)[row_index(t)] = statistics.max;
   static_cast<Real*>(p.log_sum)[row_index(t)] = statistics.log_sum;
   if (statistics.log_sum != statistics.log_sum) return;

@@ -1,0 +1,1 @@
+"""Benchmarks: every op of ``lisa_kernels`` beside its peers, on the cases of its spec."""

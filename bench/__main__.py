@@ -1,0 +1,82 @@
+"""``python -m bench run|report|overhead``."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+_FOLDER = pathlib.Path("runs/bench")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 1 where an op failed its verification, 2 for a bad command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bench.run import Options, run
+
+    rounds = options.rounds if options.rounds is not None else 7 if options.quick else 25
+    return run(
+        Options(
+            ops=tuple(options.ops),
+            device=options.device,
+            cases=tuple(options.case),
+            rounds=rounds,
+            threads=options.threads,
+            one_thread=options.one_thread,
+            quick=options.quick,
+            json=options.json,
+        )
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.report import write_report
+
+    print(f"report: {write_report(options.json or [_FOLDER / 'run.json'], options.out)}")
+    return 0
+
+
+def _overhead(options: argparse.Namespace) -> int:
+    from bench.overhead import run
+
+    return run(tuple(options.ops), json_path=options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="run|report|overhead")
+
+    run = commands.add_parser("run", help="time every provider of every case, forward and backward, interleaved")
+    run.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
+    run.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    run.add_argument("--quick", action="store_true", help="7 rounds, fp32 alone, no peers that compile")
+    run.add_argument("--case", action="append", default=[], metavar="NAME", help="only this case; may be repeated")
+    run.add_argument("--rounds", type=int, help="turns of each provider (25; 7 with --quick)")
+    run.add_argument("--threads", type=int, help="CPU threads (torch's default)")
+    run.add_argument("--one-thread", action="store_true", help="CPU time of one thread: stable on a busy machine")
+    run.add_argument("--json", type=pathlib.Path, default=_FOLDER / "run.json", metavar="FILE", help="%(default)s")
+    run.set_defaults(command=_run)
+
+    report = commands.add_parser("report", help="write an HTML page with plots")
+    report.add_argument("--json", type=pathlib.Path, action="append", metavar="FILE", help="of `run`; may be repeated")
+    report.add_argument("--out", type=pathlib.Path, default=_FOLDER / "report.html", metavar="FILE", help="%(default)s")
+    report.set_defaults(command=_report)
+
+    overhead = commands.add_parser("overhead", help="cost of one call at a tiny size, in microseconds")
+    overhead.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
+    overhead.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
+    overhead.set_defaults(command=_overhead)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What a benchmark needs beyond an op's spec: its peers, and a smaller problem for the gate."""

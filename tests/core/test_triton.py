@@ -1,0 +1,123 @@
+"""``tl_math``, ``launch``, ``record`` and ``tiling``: in Triton's interpreter, and compiled for GPUs that are not here.
+
+One process is either interpreter or compiler: ``@triton.jit`` decides when it decorates.  So each has its own.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lisa_kernels.core.launch import launch, record
+from lisa_kernels.core.targets import TARGETS, current_target
+from lisa_kernels.core.tiling import Tile, force_tile, pick
+from tests.architecture.sources import ROOT
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs triton: pip install 'triton>=3.6,<3.10'"
+)
+INTERPRETED = (
+    "rounding_equals_torch",
+    "nan_stays_nan",
+    "half_inputs_are_computed_in_fp32",
+    "dot_equals_the_exact_product",
+    "exp2_is_exp2",
+    "record_runs_nothing",
+)
+# The matrix instruction each target has; another one means slower code.
+MATRIX = {"sm_80": "mma.sync", "sm_90": "wgmma", "sm_100": "tcgen05", "gfx942": "mfma"}
+
+
+def run(module, argument, interpret):
+    command = ["env", f"TRITON_INTERPRET={interpret}", sys.executable, "-m", f"tests.core.{module}", argument]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("check", INTERPRETED)
+def test_in_the_interpreter(check):
+    run("interpreted", check, interpret=1)
+
+
+@needs_triton
+@pytest.mark.parametrize("target", MATRIX)
+def test_compiled_code_has_wide_loads_where_aligned_and_the_target_s_matrix_instruction(target):
+    """The record's alignment is that of the tensors: without it the compiled code is not the code that would run."""
+    told = json.loads(run("compiled", target, interpret=0))
+    assert told["wide loads, aligned"] > 0
+    assert told["wide loads, unaligned"] == 0
+    assert MATRIX[target] in told["matrix"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowTile(Tile):
+    BLOCK: int = 64
+
+
+class Kernel:
+    """As much of a compiled kernel as ``record`` looks at."""
+
+    arg_names = ("x_ptr", "n", "one", "large", "none", "factor", "BLOCK", "FLAG")
+
+
+def test_record_specialises_as_a_launch_would():
+    x = torch.empty(100, dtype=torch.float16, device="meta")
+    with record() as launches:
+        launch(Kernel, (3,), x[1:], 32, 1, 2**40 + 1, None, 0.5, tile=RowTile(num_warps=8), FLAG=True)
+        launch(Kernel, (3,), x[8:], 33, 1, 2**31, None, 0.5, tile=RowTile(), FLAG=True)
+    first, second = launches
+    assert first.signature == {
+        "x_ptr": "*fp16", "n": "i32", "one": "constexpr", "large": "i64", "none": "constexpr", "factor": "fp32",
+        "BLOCK": "constexpr", "FLAG": "constexpr",
+    }  # fmt: skip
+    assert first.constexprs == {"BLOCK": 64, "FLAG": True, "one": 1, "none": None}
+    assert set(first.attrs) == {(1,)}, "x[1:] is not aligned to 16 bytes, 32 is a multiple of 16"
+    assert set(second.attrs) == {(0,), (3,)}, "x[8:] is aligned, 2**31 is a multiple of 16, 33 is not"
+    assert first.options == {"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
+    assert first.grid == (3,)
+
+
+def test_records_do_not_leak_out_of_their_block():
+    with record() as outer:
+        with record() as inner:
+            launch(Kernel, (1,), 1, 1, 1, 1, None, 1.0, tile=RowTile(), FLAG=False)
+        assert len(inner) == 1
+    assert not outer
+
+
+TABLE = {"sm_80": ((128, RowTile(BLOCK=32)), (None, RowTile(BLOCK=256))), "sm_90": ((64, RowTile(BLOCK=16)),)}
+
+
+@pytest.mark.parametrize(("size", "block"), [(1, 32), (128, 32), (129, 256), (10**9, 256)])
+def test_pick_takes_the_first_row_that_is_large_enough(size, block):
+    assert block == pick(TABLE, TARGETS["sm_80"], size).BLOCK
+
+
+@pytest.mark.parametrize(("target", "size"), [("sm_90", 65), ("gfx942", 1)])
+def test_pick_says_what_the_table_lacks(target, size):
+    with pytest.raises(LookupError, match=f"no tile for target {target} and size {size}; the table has sm_80, sm_90"):
+        pick(TABLE, TARGETS[target], size)
+
+
+def test_a_forced_tile_wins_until_its_block_ends():
+    tile = RowTile(BLOCK=8)
+    with force_tile(tile):
+        assert pick(TABLE, TARGETS["gfx942"], 1) is tile
+    assert pick(TABLE, TARGETS["sm_80"], 1).BLOCK == 32
+
+
+def test_the_cpu_is_the_interpreter():
+    assert current_target(torch.device("cpu")) is TARGETS["interp"]
+
+
+def test_an_empty_grid_is_not_launched():
+    """A GPU driver refuses a grid with a 0: empty batches must not reach it."""
+    launch(Kernel, (4, 0), torch.zeros(1), tile=RowTile())
+    with pytest.raises(TypeError, match="not subscriptable"):
+        launch(Kernel, (4, 1), torch.zeros(1), tile=RowTile())

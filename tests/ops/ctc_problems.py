@@ -1,0 +1,24 @@
+"""What the CTC tests share: problems and gradients."""
+
+import torch
+
+
+def random_logits(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def random_targets(classes, *shape, seed=0):
+    return torch.randint(1, classes, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradient(logits, function):
+    """Return the loss and its gradient on the logits."""
+    leaf = logits.detach().requires_grad_()
+    loss = function(leaf)
+    return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
+
+
+def small_problem(frames=8, labels=3):
+    """Two utterances of 5 classes; targets without class 4."""
+    logits = random_logits(frames, 2, 5, dtype=torch.float32)
+    return logits, torch.tensor([[1, 2, 3], [2, 2, 1]]), [frames] * 2, [labels] * 2

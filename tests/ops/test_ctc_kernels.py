@@ -1,0 +1,99 @@
+"""``ctc_loss`` below its public function: faults in values, saved tensors, accuracy on long audio."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lisa_kernels
+from lisa_kernels.core.registry import select
+from lisa_kernels.ops.ctc import reference
+from lisa_kernels.testing import assert_matches, make_inputs, same_bits
+from lisa_kernels.testing.plan import unavailable
+from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem
+
+SPEC = select(["ctc_loss"])[0]
+BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
+NEEDS_CPU = "needs the native extension: reinstall where a C++ compiler is in PATH"
+FAULTS = {
+    "label beyond the classes": {"targets": torch.tensor([[1, 2, 3], [2, 9, 1]])},
+    "negative label": {"targets": torch.tensor([[1, 2, 3], [2, -7, 1]])},
+    "more frames than T": {"logit_lengths": torch.tensor([8, 9])},
+    "negative frames": {"logit_lengths": torch.tensor([8, -1])},
+    "more labels than S": {"target_lengths": torch.tensor([3, 4])},
+    "negative labels": {"target_lengths": torch.tensor([3, -1])},
+}
+
+
+def kernel(name):
+    """Forward and backward below the check of values: what a GPU, which cannot raise, would do."""
+    if name == "reference":
+        return reference.forward, reference.backward
+    from lisa_kernels.ops.ctc import native_impl
+
+    return native_impl.forward, native_impl.backward
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_fault_in_the_values_gives_nan_for_its_utterance_only(name, fault):
+    logits, targets, frames, labels = small_problem()
+    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
+    forward, backward = kernel(name)
+    results = []
+    for changed in (arguments, arguments | FAULTS[fault]):
+        targets, frames, labels = changed.values()
+        loss, *saved = forward(logits, targets, frames, labels, 0, False, True)
+        results.append((loss, backward(torch.ones(2), logits, targets, labels, *saved, 0, [True])))
+    (clean, clean_grad), (loss, grad) = results
+    assert loss[1].isnan()
+    # No frame lies within a negative length: like padding, all get gradient 0.
+    assert (grad[:, 1] == 0).all() if fault == "negative frames" else grad[:, 1].isnan().any()
+    assert same_bits(loss[0], clean[0])
+    assert same_bits(grad[:, 0], clean_grad[:, 0])
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@pytest.mark.parametrize("case", SPEC.cases, ids=lambda case: case.name)
+@pytest.mark.parametrize(("before", "after"), [("reference", "cpu"), ("cpu", "reference")])
+def test_saved_tensors_mean_the_same_in_every_backend(case, before, after):
+    """Forward on one backend, backward on the other."""
+    kwargs = make_inputs(SPEC, case, torch.float32)
+    leaf = kwargs["logits"].requires_grad_()
+    with lisa_kernels.use_backend(before):
+        loss = lisa_kernels.ctc_loss(**kwargs).sum()
+    with lisa_kernels.use_backend(after):
+        (got,) = torch.autograd.grad(loss, leaf)
+    wide = {**kwargs, "logits": leaf.detach().double().requires_grad_()}
+    (expected,) = torch.autograd.grad(reference.ctc_loss(**wide).sum(), wide["logits"])
+    assert_matches(got, expected, depth=case["T"])
+
+
+def accuracy_problem(kind, frames):
+    """Two long utterances of 50 classes: random, ×1000, or peaked on one path as from a converged model."""
+    labels = frames // 10 if kind == "peaked" else 100
+    logits, targets = random_logits(frames, 2, 50, dtype=torch.float32), random_targets(50, 2, labels)
+    if kind == "scaled":
+        logits *= 1000
+    if kind == "peaked":
+        logits[:, :, 0] += 9
+        for n in range(2):
+            order = torch.randperm(frames // 2, generator=torch.Generator().manual_seed(n))
+            steps = torch.sort(order[:labels] * 2)[0]
+            logits[steps, n, 0] -= 9
+            logits[steps, n, targets[n]] += 9
+    return logits, targets, torch.full((2,), frames), torch.full((2,), labels)
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@pytest.mark.parametrize("kind", ["random", "scaled", "peaked"])
+@pytest.mark.parametrize("frames", [500, 2000, 8000, pytest.param(16_000, marks=pytest.mark.slow)])
+def test_gradient_keeps_the_promise_on_long_audio(kind, frames):
+    """torch's own fp32 error grows with the loss, to tens of percent; ours must not.  Judge: torch in fp64."""
+    logits, *rest = accuracy_problem(kind, frames)
+    expected = gradient(logits.double(), lambda x: F.ctc_loss(x.log_softmax(-1), *rest, reduction="sum"))
+    with lisa_kernels.use_backend("cpu"):
+        got = gradient(logits, lambda x: lisa_kernels.ctc_loss(x, *rest, reduction="sum"))
+    promise = SPEC.limit("grad_logits", torch.float32)
+    error = float((got[1].double() - expected[1]).abs().max() / expected[1].abs().max())
+    assert error <= promise, f"{error:.2e} of the largest gradient; the promise is {promise:.0e}"
+    assert_matches(got[0], expected[0], depth=frames, name="loss")
