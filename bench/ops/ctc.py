@@ -84,13 +84,12 @@ def _k2(kwargs: dict[str, Any]) -> Candidate:
 
 
 def _torchaudio(kwargs: dict[str, Any]) -> Candidate:
-    _require("torchaudio", "torchaudio")
-    raise UnavailableError("torchaudio has no CTC loss of its own: it uses torch's")
+    raise UnavailableError("it has no CTC loss of its own: it uses torch's")
 
 
 def _require(module: str, package: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise UnavailableError(f"not installed: pip install {package}")
+        raise UnavailableError(f"not installed (package {package})")
 
 
 PEERS = {

@@ -160,6 +160,20 @@ static inline Real sum_lanes(VecOf<Real> v) {
   return lanes[0];
 }
 
+// The same in fp64.
+template <typename Real>
+static inline double sum_lanes_in_fp64(const VecOf<Real> (&v)[4]) {
+  constexpr int kLanes = Simd<Real>::kLanes;
+  using Wide = typename VectorOf<double, kLanes>::type;
+  const Wide sum = (__builtin_convertvector(v[0], Wide) + __builtin_convertvector(v[1], Wide)) +
+                   (__builtin_convertvector(v[2], Wide) + __builtin_convertvector(v[3], Wide));
+  double lanes[kLanes];
+  std::memcpy(lanes, &sum, sizeof sum);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
 template <typename Real>
 static inline Real max_lanes(VecOf<Real> v) {
   Real lanes[Simd<Real>::kLanes];

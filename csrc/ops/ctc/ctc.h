@@ -71,11 +71,11 @@ static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {
 }
 
 // Each capability's build of ctc_cpu.cpp has these.
-#define LISA_DECLARE_CTC(capability)                    \
-  namespace capability {                                \
-  int64_t ctc_scratch_bytes(const CtcForward& p, int threads);        \
-  void ctc_forward(const CtcForward& p, int threads);   \
-  void ctc_backward(const CtcBackward& p, int threads); \
+#define LISA_DECLARE_CTC(capability)                           \
+  namespace capability {                                       \
+  int64_t ctc_scratch_bytes(const CtcForward& p, int threads); \
+  void ctc_forward(const CtcForward& p, int threads);          \
+  void ctc_backward(const CtcBackward& p, int threads);        \
   }
 LISA_DECLARE_CTC(baseline)
 #if defined(LISA_HAVE_X86)

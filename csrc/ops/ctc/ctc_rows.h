@@ -38,7 +38,8 @@ static inline RowStatistics<Real> row_statistics(const In* x, const In* ahead, i
   }
   for (; c + kLanes <= classes; c += kLanes) s[0] += exp_nonpositive(load(x + c) - max);
   s[1] += exp_nonpositive(tail - max);
-  return {max, static_cast<Real>(__builtin_log(sum_lanes<Real>((s[0] + s[1]) + (s[2] + s[3]))))};
+  // On a confident model the sum is 1 and little more: rounded to fp32 at each addition it would move all probabilities.
+  return {max, static_cast<Real>(__builtin_log(sum_lanes_in_fp64<Real>(s)))};
 }
 
 // Emissions of one frame as mantissa * 2^exponent.  The arrays of labels start at index -1; entries outside the target
@@ -77,39 +78,39 @@ static inline void split_emissions(Real* __restrict mantissa, IntOf<Real>* __res
   }
 }
 
-// grad = weight * softmax(x).
+// out = softmax(x).
 template <typename Real, typename In>
-static inline void row_gradient(const In* x, Real* grad, int64_t classes, RowStatistics<Real> row, Real weight) {
+static inline void row_softmax(const In* x, Real* out, int64_t classes, RowStatistics<Real> row) {
   constexpr int kLanes = Simd<Real>::kLanes;
-  const Real scale = weight * static_cast<Real>(__builtin_exp(-static_cast<double>(row.log_sum)));
+  const Real scale = static_cast<Real>(__builtin_exp(-static_cast<double>(row.log_sum)));
   int64_t c = 0;
-  for (; c + kLanes <= classes; c += kLanes) store(grad + c, exp_nonpositive(load(x + c) - row.max) * scale);
+  for (; c + kLanes <= classes; c += kLanes) store(out + c, exp_nonpositive(load(x + c) - row.max) * scale);
   if (c == classes) return;
   const int rest = static_cast<int>(classes - c);
   const VecOf<Real> tail = load_some<Real>(x + c, rest, row.max);
-  store_some<Real>(grad + c, exp_nonpositive(tail - row.max) * scale, rest);
+  store_some<Real>(out + c, exp_nonpositive(tail - row.max) * scale, rest);
 }
 
 // Gradients from this size on are written past the caches: they would not stay in them, and a line written whole need
 // not be read first.
 constexpr int64_t kStreamedBytes = 8 << 20;
 
+// out = weight * row, rounded to the type of `out`.
 template <typename Real, typename Out>
-static inline void write_row(const Real* row, Out* out, int64_t classes, bool /*bypass_cache*/) {
+static inline void write_row(const Real* row, Real weight, Out* out, int64_t classes, bool /*bypass_cache*/) {
   constexpr int kLanes = Simd<Real>::kLanes;
   int64_t c = 0;
-  for (; c + kLanes <= classes; c += kLanes) store(out + c, load(row + c));
-  for (; c < classes; ++c) from_real(row[c], out[c]);
+  for (; c + kLanes <= classes; c += kLanes) store(out + c, load(row + c) * weight);
+  for (; c < classes; ++c) from_real(row[c] * weight, out[c]);
 }
 
-static inline void write_row(const float* row, float* out, int64_t classes, bool bypass_cache) {
+static inline void write_row(const float* row, float weight, float* out, int64_t classes, bool bypass_cache) {
+  if (!bypass_cache) return write_row<float, float>(row, weight, out, classes, false);
+  constexpr int kLanes = Simd<float>::kLanes;
   int64_t c = 0;
-  if (bypass_cache) {
-    constexpr int kLanes = Simd<float>::kLanes;
-    for (; c < classes && reinterpret_cast<uintptr_t>(out + c) % kVectorBytes != 0; ++c) out[c] = row[c];
-    for (; c + kLanes <= classes; c += kLanes) stream(out + c, load(row + c));
-  }
-  std::memcpy(out + c, row + c, (classes - c) * sizeof(float));
+  for (; c < classes && reinterpret_cast<uintptr_t>(out + c) % kVectorBytes != 0; ++c) out[c] = row[c] * weight;
+  for (; c + kLanes <= classes; c += kLanes) stream(out + c, load(row + c) * weight);
+  for (; c < classes; ++c) out[c] = row[c] * weight;
 }
 
 }  // namespace lisa::LISA_CAPABILITY

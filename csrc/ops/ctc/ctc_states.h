@@ -34,8 +34,9 @@ struct States {
   static int64_t padded(int64_t labels) { return (labels + 1 + kLanes - 1) / kLanes * kLanes; }
   static int64_t bytes(int64_t P) { return (2 * P + kLanes) * (sizeof(Real) + sizeof(Int)); }
 
-  // `first_label`: where label 0 stands behind the blanks.  A step writes its labels from index 0 on going forward and from
-  // -1 on going backward: that one is put on a vector's boundary, since stores across cache lines double a step's time.
+  // `first_label`: where label 0 stands behind the blanks.  A step writes its labels from index 0 on going forward and
+  // from -1 on going backward: that one is put on a vector's boundary, since stores across cache lines double a step's
+  // time.
   static States at(char* memory, int64_t P, int64_t first_label) {
     Real* mantissas = reinterpret_cast<Real*>(memory);
     Int* exponents = reinterpret_cast<Int*>(mantissas + 2 * P + kLanes);

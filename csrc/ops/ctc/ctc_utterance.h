@@ -321,18 +321,20 @@ void Utterance<Real>::write_posteriors(int64_t t, const Real* blank, const Real*
   VecOf<Real> blanks_sum{}, labels_sum{};
   for (int64_t j = 0; j < P; j += kLanes) blanks_sum += load(blank + j), labels_sum += load(label + j);
   const Real in_blanks = sum_lanes<Real>(blanks_sum), sum = in_blanks + sum_lanes<Real>(labels_sum);
-  const Real scale = sum > 0 ? 1 / sum : 0;
+  // Divided, not multiplied by a reciprocal: one rounding less where a posterior of nearly 1 meets a softmax of
+  // nearly 1.
+  const Real divisor = sum > 0 ? sum : 1;
 
   const CtcProblem& p = call->problem;
   Real* out = static_cast<Real*>(p.occupancy) + occupancy_offset(p, n) + t * occupancy_width(p, S);
   if (!p.by_class) {
-    out[0] = in_blanks * scale;
-    for (int64_t s = 0; s < S; ++s) out[s + 1] = label[s] * scale;
+    out[0] = in_blanks / divisor;
+    for (int64_t s = 0; s < S; ++s) out[s + 1] = label[s] / divisor;
     return;
   }
   for (int64_t c = 0; c < p.classes; ++c) out[c] = 0;
-  out[p.blank] = in_blanks * scale;
-  for (int64_t s = 0; s < S; ++s) out[labels[s]] += label[s] * scale;
+  out[p.blank] = in_blanks / divisor;
+  for (int64_t s = 0; s < S; ++s) out[labels[s]] += label[s] / divisor;
 }
 
 template <typename Real>

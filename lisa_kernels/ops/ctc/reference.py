@@ -165,7 +165,8 @@ def _occupancy(
         if t + 1 < frames:
             moved = trellis.leave(beta + trellis.emissions[t + 1])
             beta = torch.where((t + 1 < logit_lengths)[:, None], moved, final)
-        posterior = (alphas[t + 1] + beta + loss[:, None]).exp()
+        # Normalised by its own sum: exp(alpha + beta + loss) would carry the rounding of the whole loss.
+        posterior = (alphas[t + 1] + beta).softmax(1)
         inside = (t < logit_lengths) & loss.isfinite()
         sums[t].scatter_add_(1, trellis.states, torch.where(inside[:, None], posterior, 0))
     return sums
