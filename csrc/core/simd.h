@@ -69,6 +69,10 @@ static inline Vec larger(Vec a, Vec b) {
   return a > b ? a : b;
 }
 
+static inline void prefetch(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i);
+}
+
 // --- elements of any storage type as a vector of Real ------------------------------------------------------------
 
 static inline VecOf<float> load(const float* p) { return load_vector<VecOf<float>>(p); }

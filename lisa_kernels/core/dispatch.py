@@ -42,6 +42,8 @@ class Backend:
 
     def refuse(self, named: Mapping[str, Any]) -> str | None:
         """Return why this backend cannot run a call with these arguments, or None."""
+        if self.package is None:
+            return self.unavailable("")
         device = next(value.device.type for value in named.values() if isinstance(value, Tensor))
         return self.unavailable(device) or self._own_reason(named)
 

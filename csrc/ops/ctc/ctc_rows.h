@@ -38,7 +38,8 @@ static inline RowStatistics<Real> row_statistics(const In* x, const In* ahead, i
   }
   for (; c + kLanes <= classes; c += kLanes) s[0] += exp_nonpositive(load(x + c) - max);
   s[1] += exp_nonpositive(tail - max);
-  // On a confident model the sum is 1 and little more: rounded to fp32 at each addition it would move all probabilities.
+  // On a confident model the sum is 1 and little more: rounded to fp32 at each addition it would move all
+  // probabilities.
   return {max, static_cast<Real>(__builtin_log(sum_lanes_in_fp64<Real>(s)))};
 }
 

@@ -229,6 +229,12 @@ template <typename Real, bool kForward>
 void Direction<Real, kForward>::advance(const Utterance<Real>& u, int64_t i, const States<Real>& prev,
                                         const States<Real>& next, const Posterior<Real>* posterior) const {
   const int64_t t = kForward ? i : u.T - 1 - i;
+  // Two frames on.  Backward in time rows are passed from the last to the first, which the hardware does not foresee: a
+  // step took 137 ns instead of 60 at S = 80.
+  if (const int64_t coming = kForward ? t + 2 : t - 2; coming >= 0 && coming < u.T) {
+    prefetch(u.emission(coming).mantissa, u.P * sizeof(Real));
+    prefetch(u.emission(coming).exponent, u.P * sizeof(Int));
+  }
   const Real blank = u.blanks[t];
   const Int blank_exponent = u.blank_exponents[t];
   if (posterior)
@@ -304,6 +310,7 @@ template <typename Real, bool kForward>
 void Direction<Real, kForward>::walk_from_meeting(const Utterance<Real>& u, Direction<Real, !kForward>& other) {
   if (!u.call->save || !u.feasible) return;
   for (int64_t i = half; i < u.T; ++i) {
+    if (const int64_t coming = u.T - 3 - i; coming >= 0) prefetch(other.stored(u.P, coming).blank, other.row_bytes);
     const Posterior<Real> posterior{other.states_after(u, u.T - 1 - i), u.total_exponent, posterior_blank,
                                     posterior_label};
     advance(u, i, rolling(u.P, i - 1), rolling(u.P, i), &posterior);
