@@ -30,7 +30,7 @@ $(VENV)/.built: $(VENV)/.required $(NATIVE)
 
 # Tests that need the recordings skip, with the reason, where they cannot be had.
 data: setup  ## the Asterisk prompts (12 MB), for demo and tests
-	@test -f data/asterisk/manifest.jsonl || $(PY) -m lisa data get
+	@test -f data/asterisk/manifest.json || $(PY) -m lisa data get
 
 demo: setup  ## train a speech recogniser with our CTC on real speech; writes runs/demo/report.html (8 minutes)
 	$(PY) -m lisa demo

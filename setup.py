@@ -56,6 +56,13 @@ def torch_folder() -> pathlib.Path:
     raise UnavailableError("torch is not installed: install torch first, then reinstall lisa-kernels")
 
 
+def check_build_packages() -> None:
+    missing = [name for name in ("pybind11", "ninja") if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " ".join(missing)
+        raise UnavailableError(f"{names} not found: pip install {names}, or leave out --no-build-isolation")
+
+
 def compiler() -> list[str]:
     """Return the command of a C++20 compiler with OpenMP."""
     command = shlex.split(sysconfig.get_config_var("CXX") or "")
@@ -84,6 +91,7 @@ class BuildNative(build_ext):
             return
         try:
             tools = compiler(), torch_folder()
+            check_build_packages()
         except UnavailableError as reason:
             if SETTINGS.build == "cpu":
                 raise SystemExit(f"lisa-kernels: LISA_BUILD=cpu, but {reason}.") from reason

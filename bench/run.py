@@ -171,6 +171,10 @@ def _prepare(options: Options) -> _Setting:
         raise ValueError("bench: --device is 'cuda' and torch sees no GPU; it takes cpu here.")
     if options.rounds < 1:
         raise ValueError(f"bench: --rounds is {options.rounds}; it takes 1 or more.")
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"bench: --threads is {options.threads}; it takes 1 or more.")
+    if options.json is not None and (options.json.is_dir() or not options.json.resolve().parent.is_dir()):
+        raise ValueError(f"bench: --json is {str(options.json)!r}; it takes a file in a folder that exists.")
     if options.one_thread and options.threads not in (None, 1):
         raise ValueError(f"bench: --threads is {options.threads} beside --one-thread; it takes 1 or nothing there.")
     device = torch.device(options.device)

@@ -99,8 +99,8 @@ def _check_backend(specs: Sequence[OpSpec], backend: str | None, device: torch.d
 
 
 def _check_file(name: str | None) -> None:
-    if name is not None and not pathlib.Path(name).resolve().parent.is_dir():
-        raise ValueError(f"json is {name!r}; its folder does not exist.")
+    if name is not None and (pathlib.Path(name).is_dir() or not pathlib.Path(name).resolve().parent.is_dir()):
+        raise ValueError(f"json is {name!r}; it takes a file in a folder that exists.")
 
 
 if __name__ == "__main__":

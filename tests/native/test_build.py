@@ -10,6 +10,7 @@ import torch
 
 import lisa_kernels
 from lisa_kernels.core import native
+from lisa_kernels.core.config import read_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 needs_native = pytest.mark.skipif(native.module() is None, reason=f"needs the native extension: {native.why_not()}")
@@ -96,3 +97,8 @@ def test_no_torch_header_outside_the_bindings():
 def test_sources_ask_for_no_native_architecture():
     for path in [ROOT / "setup.py", *(ROOT / "csrc").rglob("*.*")]:
         assert "march=native" not in path.read_text(), path
+
+
+def test_a_build_that_was_asked_for_is_there():
+    """With LISA_BUILD=cpu, as in CI, tests of the native kernels must not skip."""
+    assert read_settings().build != "cpu" or native.module() is not None, native.why_not()

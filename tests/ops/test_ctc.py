@@ -207,3 +207,10 @@ def test_a_more_likely_target_has_a_smaller_loss(backend):
     first = lisa_kernels.ctc_loss(logits, targets, frames, labels, reduction="none")
     logits[2, 0, 1] += 1
     assert lisa_kernels.ctc_loss(logits, torch.tensor([[1], [2]]), frames, [1, 1], reduction="none")[0] < first[0]
+
+
+def test_the_reference_differentiates_twice():
+    """Second derivatives exist nowhere else; against finite differences of the first."""
+    logits = random_logits(4, 2, 3).requires_grad_()
+    targets, frames, labels = torch.tensor([[1, 2], [1, 1]]), torch.tensor([4, 3]), torch.tensor([2, 2])
+    assert torch.autograd.gradgradcheck(lambda x: reference.ctc_loss(x, targets, frames, labels), logits)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import lisa_kernels
+from bench.memory import peak_bytes
 from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc import reference
 from lisa_kernels.testing import assert_matches, make_inputs, same_bits
@@ -97,3 +98,43 @@ def test_gradient_keeps_the_promise_on_long_audio(kind, frames):
     error = float((got[1].double() - expected[1]).abs().max() / expected[1].abs().max())
     assert error <= promise, f"{error:.2e} of the largest gradient; the promise is {promise:.0e}"
     assert_matches(got[0], expected[0], depth=frames, name="loss")
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@pytest.mark.parametrize("shape", [(2000, 1, 12, 900), (2000, 3, 2000, 900)], ids=["by class", "by position"])
+def test_recomputed_states_give_the_same_bits_on_any_number_of_threads(shape):
+    """Beyond 512 KiB a direction recomputes its states from checkpoints, and few utterances split by direction."""
+    frames, batch, classes, labels = shape
+    logits, targets = random_logits(frames, batch, classes, dtype=torch.float32), random_targets(classes, batch, labels)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            with lisa_kernels.use_backend("cpu"):
+                run = lambda x: lisa_kernels.ctc_loss(x, targets, [frames] * batch, [labels] * batch)  # noqa: E731
+                results.append(gradient(logits, run))
+    finally:
+        torch.set_num_threads(threads)
+    for loss, grad in results[1:]:
+        assert same_bits(loss, results[0][0])
+        assert same_bits(grad, results[0][1])
+    expected = gradient(
+        logits.double(),
+        lambda x: F.ctc_loss(x.log_softmax(-1), targets, [frames] * batch, [labels] * batch),
+    )
+    assert_matches(results[0][1], expected[1], depth=4 * frames)
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+def test_no_tensor_as_large_as_the_logits_beyond_logits_and_gradient():
+    """At C = 2000 and S = 30 forward holds a tenth of the logits at the most, and backward the gradient."""
+    logits, targets = random_logits(200, 8, 2000, dtype=torch.float32).requires_grad_(), random_targets(2000, 8, 30)
+    dense = logits.numel() * 4
+    with lisa_kernels.use_backend("cpu"):
+        peak = peak_bytes(
+            lambda: lisa_kernels.ctc_loss(logits, targets, [200] * 8, [30] * 8),
+            lambda loss: torch.autograd.grad(loss, logits),
+            torch.device("cpu"),
+        )
+    assert peak["fwd"] < dense / 10
+    assert dense <= peak["bwd"] < 1.1 * dense
