@@ -57,6 +57,8 @@ def torch_folder() -> pathlib.Path:
 
 
 def check_build_packages() -> None:
+    if not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise UnavailableError("Python.h not found: install your system's Python headers (Debian: python3-dev)")
     missing = [name for name in ("pybind11", "ninja") if importlib.util.find_spec(name) is None]
     if missing:
         names = " ".join(missing)
@@ -65,8 +67,8 @@ def check_build_packages() -> None:
 
 def compiler() -> list[str]:
     """Return the command of a C++20 compiler with OpenMP."""
-    command = shlex.split(sysconfig.get_config_var("CXX") or "")
-    for candidate in ([*command[:1]], ["g++"], ["clang++"], ["c++"]):
+    wanted = SETTINGS.compiler or sysconfig.get_config_var("CXX") or ""
+    for candidate in (shlex.split(wanted), ["g++"], ["clang++"], ["c++"]):
         if candidate and shutil.which(candidate[0]) and compiles(candidate):
             return candidate
     raise UnavailableError(
@@ -80,6 +82,11 @@ def compiles(command: list[str]) -> bool:
         source.write_text("#include <omp.h>\nint main() { return omp_get_num_threads() - 1; }\n")
         args = [*command, "-std=c++20", "-fopenmp", str(source), "-o", str(source.with_suffix(""))]
         return subprocess.run(args, capture_output=True).returncode == 0
+
+
+def quoted(argument: object) -> str:
+    """Return an argument as the shell and ninja take it."""
+    return shlex.quote(str(argument)).replace("$", "$$")
 
 
 class BuildNative(build_ext):
@@ -117,8 +124,8 @@ class BuildNative(build_ext):
             sysconfig.get_path("include"),
         ]
         flags = [*FLAGS, *(["-DLISA_HAVE_X86"] if X86 else [])]
-        flags += [f"-isystem {path}" for path in includes]
-        flags += [f'-DLISA_TORCH_VERSION=\\"{version}\\"', f'-DLISA_COMPILER=\\"{command[0]}\\"']
+        flags += [f"-isystem {quoted(path)}" for path in includes]
+        flags += [quoted(f'-DLISA_TORCH_VERSION="{version}"'), quoted(f'-DLISA_COMPILER="{shlex.join(command)}"')]
         # Beside the sources, not in pip's temporary folder: the next build compiles only what changed.
         build = ROOT / "build" / f"native-{sysconfig.get_config_var('SOABI')}"
         build.mkdir(parents=True, exist_ok=True)
@@ -132,16 +139,19 @@ class BuildNative(build_ext):
             )  # fmt: skip
             ninja.rule(
                 "link",
-                f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{torch / 'lib'} -lc10 -ltorch_cpu",
+                f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{quoted(torch / 'lib')} -lc10 -ltorch_cpu",
                 description="link $out",
             )
             objects = []
             for source in PLAIN:
                 objects += ninja.build(f"{pathlib.Path(source).stem}.o", "compile", str(ROOT / source))
             for source in HOT:
+                # GCC 12 warns about its own AVX-512 header.
                 for name, extra in CAPABILITIES.items() if X86 else [("baseline", [])]:
                     target = f"{pathlib.Path(source).stem}.{name}.o"
-                    variables = {"extra": [*extra, "-fno-exceptions", f"-DLISA_CAPABILITY={name}"]}
+                    variables = {
+                        "extra": [*extra, "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
+                    }
                     objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
             ninja.build(str(extension), "link", objects)
         status = subprocess.run([os.path.join(BIN_DIR, "ninja"), "-C", str(build)]).returncode

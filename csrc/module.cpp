@@ -1,7 +1,6 @@
 // The importable module.  pybind11 without torch: the ops register themselves when the library loads.
 #include <omp.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <stdexcept>
 #include <string>
@@ -25,6 +24,8 @@ void set_cpu_capability(const std::string& wanted) {
 
 // How many threads a parallel loop of this library really gets: built without OpenMP it would silently be 1.
 int threads_used(int asked) {
+  if (asked < 1)
+    throw std::invalid_argument("threads_used: asked is " + std::to_string(asked) + "; it takes 1 or more.");
   int used = 0;
 #pragma omp parallel num_threads(asked)
 #pragma omp single

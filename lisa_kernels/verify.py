@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from lisa_kernels.core.config import BACKENDS
+from lisa_kernels.core.config import BACKENDS, read_settings
 from lisa_kernels.core.registry import select
 from lisa_kernels.core.spec import OpSpec
 from lisa_kernels.testing.plan import unavailable, verify_op
@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         specs = select(arguments.op)
         device = _device(arguments.device)
-        _check_backend(specs, arguments.backend, device)
+        # LISA_BACKEND forces here as it does everywhere.
+        backend = arguments.backend or read_settings().backend
+        _check_backend(specs, backend, device)
         _check_file(arguments.json)
     except ValueError as error:
         print(f"verify: {str(error).removeprefix('select: ')}", file=sys.stderr)
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"torch {torch.__version__}, device {_device_name(device)}, {torch.get_num_threads()} CPU threads")
 
     rows: list[Row] = []
-    for line in table(_judge(specs, device, arguments.backend, arguments.level, rows)):
+    for line in table(_judge(specs, device, backend, arguments.level, rows)):
         print(line, flush=True)
     for line in details(rows):
         print(line)

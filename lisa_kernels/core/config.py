@@ -23,12 +23,14 @@ class Settings:
         cpu_capability: ``LISA_CPU_CAPABILITY``: the widest instruction set CPU kernels may use, or None for the
             machine's widest.
         build: ``LISA_BUILD``: what ``setup.py`` compiles.
+        compiler: ``CXX``: the C++ compiler to try first, with its arguments.
         interpret: ``TRITON_INTERPRET``: Triton's own switch for its interpreter.
     """
 
     backend: str | None = None
     cpu_capability: str | None = None
     build: str = "auto"
+    compiler: str | None = None
     interpret: bool = False
 
 
@@ -43,6 +45,7 @@ def read_settings() -> Settings:
         backend=_choice("LISA_BACKEND", BACKENDS, None),
         cpu_capability=_choice("LISA_CPU_CAPABILITY", CAPABILITIES, None),
         build=_choice("LISA_BUILD", BUILDS, "auto"),
+        compiler=os.environ.get("CXX") or None,
         interpret=os.environ.get("TRITON_INTERPRET", "0") == "1",
     )
 

@@ -139,10 +139,12 @@ def _say_slow(op: str, reasons: str) -> None:
 
 
 def _no_cuda(device: str) -> str | None:
-    if device != "cuda" or torch.version.hip:
-        return f"{'an AMD GPU' if torch.version.hip else f'{device} tensors'}; it takes NVIDIA GPU tensors"
+    if device != "cuda":
+        return f"{device} tensors; it takes NVIDIA GPU tensors"
+    if torch.version.hip:
+        return "an AMD GPU; it takes NVIDIA GPU tensors"
     if not native.build_info().get("cuda"):
-        return native.why_not() or "the native extension was built without CUDA: rebuild with LISA_BUILD=cuda"
+        return native.why_not() or "the native extension was built without CUDA"
     return None
 
 

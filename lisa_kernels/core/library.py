@@ -113,6 +113,19 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
     order = tuple(pool.index(n) for n in wants)
     input_slots = tuple(inputs.index(g.removeprefix("grad_")) for g in gives)
 
+    @once_differentiable
+    def differentiate(ctx, *grads):
+        needs = [ctx.needs_input_grad[i] for i in input_slots]
+        if any(grads[i] is None for i in graded_slots):
+            return (None,) * len(inputs)
+        grads = tuple(grads[i].contiguous() for i in graded_slots)
+        have = grads + ctx.saved_tensors + ctx.consts + (needs,)
+        out = [None] * len(inputs)
+        results = _as_tuple(bwd(*[have[i] for i in order]))
+        for slot, need, result in zip(input_slots, needs, results, strict=True):
+            out[slot] = result if need else None
+        return tuple(out)
+
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx, *args):
@@ -127,18 +140,12 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
             return results
 
         @staticmethod
-        @once_differentiable
         def backward(ctx, *grads):
-            needs = [ctx.needs_input_grad[i] for i in input_slots]
-            if any(grads[i] is None for i in graded_slots):
-                return (None,) * len(inputs)
-            grads = tuple(grads[i].contiguous() for i in graded_slots)
-            have = grads + ctx.saved_tensors + ctx.consts + (needs,)
-            out = [None] * len(inputs)
-            results = _as_tuple(bwd(*[have[i] for i in order]))
-            for slot, need, result in zip(input_slots, needs, results, strict=True):
-                out[slot] = result if need else None
-            return tuple(out)
+            # once_differentiable raises only for an upstream gradient that itself requires one, which that of a plain
+            # loss does not: without this a gradient penalty would be dropped without a word.
+            if torch.is_grad_enabled():
+                grads = tuple(g if g is None or g.requires_grad else g.detach().requires_grad_() for g in grads)
+            return differentiate(ctx, *grads)
 
     return Function, input_slots
 

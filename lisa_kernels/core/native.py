@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lisa_kernels.core.config import read_settings
+from lisa_kernels.core.config import CAPABILITIES, read_settings
 
 
 @functools.cache
@@ -30,7 +30,9 @@ def _load() -> tuple[ModuleType | None, str | None]:
             f"the native extension was built for torch {built_for}, and {torch.__version__} is installed: rebuild it",
         )
     if (capability := read_settings().cpu_capability) is not None:
-        module.set_cpu_capability(capability)
+        # A limit, not a demand: wider than the machine means the machine's widest.
+        widest = module.build_info()["widest_cpu_capability"]
+        module.set_cpu_capability(min(capability, widest, key=CAPABILITIES.index))
     return module, None
 
 

@@ -53,7 +53,7 @@ def test_every_backend_that_cannot_run_is_skipped_with_its_reason(monkeypatch, c
         (["--device", "tpu9"], "verify: device is 'tpu9'; it takes cpu or cuda."),
         (["--device", "meta"], "verify: device is 'meta'; it takes cpu or cuda."),
         (["--device", "cuda:99"], "verify: device is 'cuda:99'; this torch sees"),
-        (["--json", "/no/such/folder/x.json"], "its folder does not exist"),
+        (["--json", "/no/such/folder/x.json"], "a file in a folder that exists"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -5,7 +5,7 @@ import pytest
 from lisa_kernels.core import config
 from lisa_kernels.core.config import Settings, read_settings
 
-VARIABLES = ("LISA_BACKEND", "LISA_CPU_CAPABILITY", "LISA_BUILD", "TRITON_INTERPRET")
+VARIABLES = ("LISA_BACKEND", "LISA_CPU_CAPABILITY", "LISA_BUILD", "CXX", "TRITON_INTERPRET")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _clean(monkeypatch):
 
 
 def test_defaults_without_any_variable():
-    assert read_settings() == Settings(None, None, "auto", False)
+    assert read_settings() == Settings(None, None, "auto", None, False)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def test_defaults_without_any_variable():
         ("LISA_BACKEND", "reference", "backend", "reference"),
         ("LISA_CPU_CAPABILITY", "avx2", "cpu_capability", "avx2"),
         ("LISA_BUILD", "none", "build", "none"),
+        ("CXX", "ccache g++", "compiler", "ccache g++"),
         ("TRITON_INTERPRET", "1", "interpret", True),
         ("TRITON_INTERPRET", "0", "interpret", False),
         ("LISA_BACKEND", "", "backend", None),

@@ -25,6 +25,12 @@ FAULTS = {
 }
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request, single_thread):
+    with lisa_kernels.use_backend(request.param):
+        yield request.param
+
+
 def kernel(name):
     """Forward and backward below the check of values: what a GPU, which cannot raise, would do."""
     if name == "reference":
@@ -138,3 +144,67 @@ def test_no_tensor_as_large_as_the_logits_beyond_logits_and_gradient():
         )
     assert peak["fwd"] < dense / 10
     assert dense <= peak["bwd"] < 1.1 * dense
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+@pytest.mark.parametrize("labels", [1, 40_000])
+def test_a_faulty_frame_of_a_short_utterance_stays_within_the_scratch(value, frames, labels):
+    """It is laid out again without frames, which once took more rows than 1 to 3 frames had been given."""
+    logits = random_logits(frames, 1, 8, dtype=torch.float32)
+    logits[0, 0] = value
+    with lisa_kernels.use_backend("cpu"):
+        run = lambda x: lisa_kernels.ctc_loss(x, torch.ones(1, labels, dtype=torch.long), [frames], [labels])  # noqa: E731
+        for _ in range(5):
+            loss, grad = gradient(logits, run)
+            assert loss.isnan()
+            assert grad.isnan().all()
+
+
+def test_hugely_unlikely_targets_keep_a_finite_gradient(backend):
+    """States held at the lowest exponent, times others that go on growing, once overflowed to NaN."""
+    logits = random_logits(100, 1, 50, dtype=torch.float32)
+    logits[:, :, 10:] = -1e9
+    targets = torch.arange(10, 26)[None]
+    loss, grad = gradient(logits, lambda x: lisa_kernels.ctc_loss(x, targets, [100], [16]))
+    assert loss.isfinite()
+    assert grad.isfinite().all()
+
+
+def test_finite_logits_of_any_size_give_a_finite_loss(backend):
+    """A state of value 0 once hid one of 2^-590000000 behind its exponent."""
+    logits, targets = random_logits(200, 2, 9, dtype=torch.float32) * 1e9, random_targets(9, 2, 6)
+    loss, grad = gradient(logits, lambda x: lisa_kernels.ctc_loss(x, targets, [200] * 2, [6] * 2))
+    assert loss.isfinite()
+    assert grad.isfinite().all()
+    assert grad.abs().max() > 0
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+def test_labels_changed_behind_torch_after_forward_stay_within_bounds():
+    """A numpy buffer that is filled again does not move the version counter that autograd looks at."""
+    logits, targets, frames, labels = small_problem()
+    loss = lisa_kernels.ctc_loss(logits.requires_grad_(), targets, frames, labels)
+    targets.data.fill_(10**7)
+    targets.data[0, 0] = -(10**12)
+    with lisa_kernels.use_backend("cpu"):
+        (grad,) = torch.autograd.grad(loss, logits)
+    assert grad.isfinite().all()
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+def test_targets_of_another_batch_are_refused_below_the_public_check():
+    logits, _, frames, labels = small_problem()
+    rest = torch.ones(1, 3, dtype=torch.long), torch.tensor(frames), torch.tensor(labels), 0, False, True
+    with pytest.raises(ValueError, match="targets has 1 rows; it takes N = 2"):
+        torch.ops.lisa_C.ctc_loss_fwd(logits, *rest)
+
+
+def test_a_gradient_penalty_on_a_plain_loss_raises(backend):
+    """The upstream gradient of a plain loss requires none: the second derivative must be refused all the same."""
+    logits, targets, frames, labels = small_problem()
+    loss = lisa_kernels.ctc_loss(logits.requires_grad_(), targets, frames, labels)
+    (grad,) = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        (loss + grad.square().sum()).backward()

@@ -40,8 +40,8 @@ struct CtcForward {
   const int64_t* logit_lengths;  // [N]
   void* loss;                    // [N]
   bool zero_infinity;
-  bool save;  // whether log_sum marks and occupancy are wanted
-  // 64-byte aligned, as laid out by CtcScratch.
+  bool save;  // whether occupancy is wanted
+  // 64-byte aligned, as laid out by Schedule in ctc_cpu.cpp.
   char* scratch;
 };
 

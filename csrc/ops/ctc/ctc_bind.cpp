@@ -80,6 +80,8 @@ struct Problem {
     p.frames = logits.size(0), p.batch = logits.size(1), p.classes = logits.size(2);
     TORCH_CHECK_VALUE(blank >= 0 && blank < p.classes, "ctc_loss: blank is ", blank, "; it takes 0 to ", p.classes - 1,
                       ".");
+    TORCH_CHECK_VALUE(targets.dim() != 2 || targets.size(0) == p.batch, "ctc_loss: targets has ", targets.size(0),
+                      " rows; it takes N = ", p.batch, ".");
     check_int64(target_lengths, "target_lengths", p.batch);
     p.targets = targets.const_data_ptr();
     p.targets_are_int32 = targets.scalar_type() == at::kInt;

@@ -105,25 +105,27 @@ void forward(const CtcForward& p, int threads) {
   }
 }
 
-// row -= occupancy.
+// row -= occupancy, by position.  A class that stands at several positions is subtracted several times, in the order of
+// the target.  Lengths and labels may have been changed since forward looked at them: they stay within bounds.
+template <typename Real, typename Label>
+void subtract_positions(const CtcProblem& p, const Label* label, int64_t labels, const Real* occupancy, Real* row) {
+  row[p.blank] -= occupancy[0];
+  for (int64_t s = 0; s < labels; ++s)
+    if (static_cast<uint64_t>(label[s]) < static_cast<uint64_t>(p.classes)) row[label[s]] -= occupancy[s + 1];
+}
+
 template <typename Real>
 void subtract_occupancy(const CtcProblem& p, int64_t n, int64_t t, Real* row) {
-  const int64_t labels = p.target_lengths[n];
+  const int64_t offset = p.target_offsets[n], room = p.target_ends[n] - offset;
+  const int64_t labels = p.target_lengths[n] < 0 ? 0 : smaller(p.target_lengths[n], room);
   const Real* occupancy =
       static_cast<const Real*>(p.occupancy) + occupancy_offset(p, n) + t * occupancy_width(p, labels);
   if (p.by_class) {
     for (int64_t c = 0; c < p.classes; ++c) row[c] -= occupancy[c];
-    return;
-  }
-  row[p.blank] -= occupancy[0];
-  // A class that stands at several positions is subtracted several times, in the order of the target.
-  const int64_t offset = p.target_offsets[n];
-  if (p.targets_are_int32) {
-    const int32_t* label = static_cast<const int32_t*>(p.targets) + offset;
-    for (int64_t s = 0; s < labels; ++s) row[label[s]] -= occupancy[s + 1];
+  } else if (p.targets_are_int32) {
+    subtract_positions(p, static_cast<const int32_t*>(p.targets) + offset, labels, occupancy, row);
   } else {
-    const int64_t* label = static_cast<const int64_t*>(p.targets) + offset;
-    for (int64_t s = 0; s < labels; ++s) row[label[s]] -= occupancy[s + 1];
+    subtract_positions(p, static_cast<const int64_t*>(p.targets) + offset, labels, occupancy, row);
   }
 }
 

@@ -66,6 +66,9 @@ struct Scaled {
 static inline Scaled operator*(Scaled a, Scaled b) { return {a.mantissa * b.mantissa, a.exponent + b.exponent}; }
 
 static inline Scaled operator+(Scaled a, Scaled b) {
+  // The exponent of a 0 says nothing: it may be the larger one.
+  if (a.mantissa == 0) return b;
+  if (b.mantissa == 0) return a;
   const int64_t e = a.exponent > b.exponent ? a.exponent : b.exponent;
   return {a.mantissa * pow2_or_0(a.exponent - e) + b.mantissa * pow2_or_0(b.exponent - e), e};
 }
@@ -130,11 +133,15 @@ static void step(int64_t P, const States<Real>& prev, const States<Real>& next, 
         times_pow2<Real>(entering, entering_e - to_label_e) + times_pow2<Real>(own, own_e - to_label_e);
 
     if constexpr (kPosterior) {
+      // A posterior is at most 1 and a product of mantissas below 2^34: higher exponents come only from values held at
+      // kLowestExponent.  The gradient is inexact there, but finite.
+      const IntVec highest = IntVec{} + 60;
       const States<Real>& other = posterior->other;
       const IntVec be = load_vector<IntVec>(other.blank_exponent + j) + (to_blank_e - posterior->total_exponent);
       const IntVec le = load_vector<IntVec>(other.label_exponent + j + kOwn) + (to_label_e - posterior->total_exponent);
-      store(posterior->blank + j, times_pow2<Real>(to_blank * load(other.blank + j), be));
-      store(posterior->label + j + kOwn, times_pow2<Real>(to_label * load(other.label + j + kOwn), le));
+      store(posterior->blank + j, times_pow2<Real>(to_blank * load(other.blank + j), be < highest ? be : highest));
+      store(posterior->label + j + kOwn,
+            times_pow2<Real>(to_label * load(other.label + j + kOwn), le < highest ? le : highest));
     }
     store(next.blank + j, to_blank * blank_mantissa);
     store_vector(next.blank_exponent + j, larger(to_blank_e + blank_exponent, zero_exponent));

@@ -107,7 +107,9 @@ void Direction<Real, kForward>::lay_out(int64_t steps, int64_t P, bool save, Are
   row_bytes = States<Real>::bytes(P);
   chunk = 2, checkpoints = 1, chunk_in_memory = 0;
   if (save && half > 0) {
+    // At least 2, as without steps: a faulty utterance is laid out again with T = 0 in the same memory.
     chunk = smaller(half, kStoredBytes / row_bytes + 1);
+    if (chunk < 2) chunk = 2;
     // Not more checkpoints than rows of a chunk: memory grows with the square root of the length at the most.
     while (chunk * chunk < half) ++chunk;
     checkpoints = (half + chunk - 1) / chunk;
@@ -131,7 +133,7 @@ void Utterance<Real>::cut_frames(const CtcForward& p, int64_t utterance, Arena& 
   T = p.logit_lengths[n];
   S = problem.target_lengths[n];
   valid_frames = T < 0 ? 0 : smaller(T, problem.frames);
-  faulty = T < 0 || T > problem.frames || S < 0 || problem.target_offsets[n] + S > problem.target_ends[n];
+  faulty = T < 0 || T > problem.frames || S < 0 || S > problem.target_ends[n] - problem.target_offsets[n];
   if (faulty) T = 0, S = 0;
   P = States<Real>::padded(S);
   labels = arena.take<Int>(P);

@@ -14,6 +14,7 @@ from lisa_kernels.ops.ctc.reference import stored_by_class
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INTEGERS = (torch.int64, torch.int32)
+_SMALL_INTEGERS = (torch.int16, torch.int8, torch.uint8)
 
 
 def _fake_forward(
@@ -55,7 +56,8 @@ def _check_values(named: Mapping[str, Any]) -> None:
     logits, targets = named["logits"], named["targets"]
     logit_lengths, target_lengths = named["logit_lengths"], named["target_lengths"]
     frames, _, classes = logits.shape
-    _check_lengths(logit_lengths, target_lengths, frames, targets)
+    _check_logit_lengths(logit_lengths, frames)
+    _check_target_lengths(target_lengths, targets)
     # The cheap look first: padding beyond a length may hold anything (-100 is usual).
     if targets.numel() == 0 or (int(targets.min()) >= 0 and int(targets.max()) < classes):
         return
@@ -66,11 +68,14 @@ def _check_values(named: Mapping[str, Any]) -> None:
     checks.check_range("ctc_loss", "targets", targets, 0, classes - 1, meaning)
 
 
-def _check_lengths(logit_lengths: Tensor, target_lengths: Tensor, frames: int, targets: Tensor) -> None:
+def _check_logit_lengths(logit_lengths: Tensor, frames: int) -> None:
     checks.check_range(
         "ctc_loss", "logit_lengths", logit_lengths, 0, frames, f"frames of an utterance (logits have T = {frames})",
         "Count frames after the encoder's subsampling.",
     )  # fmt: skip
+
+
+def _check_target_lengths(target_lengths: Tensor, targets: Tensor) -> None:
     if targets.dim() == 2:
         meaning = f"labels of a target (targets have S = {targets.shape[1]})"
         checks.check_range("ctc_loss", "target_lengths", target_lengths, 0, targets.shape[1], meaning)
@@ -118,8 +123,8 @@ def ctc_loss(
         logits: Scores before softmax, ``[T, N, C]``, ``[N, T, C]`` with ``layout="NTC"``, or ``[T, C]`` for one
             utterance; float32, bfloat16, float16 or float64.  Computed in fp64 for float64, else in fp32.  Frames
             beyond a length are never read and may hold NaN.
-        targets: Class numbers, int32 or int64: padded ``[N, S]`` (entries beyond a length are never looked at, -100 is
-            fine), or concatenated ``[sum(target_lengths)]``; on the device of ``logits``.
+        targets: Class numbers of any integer dtype: padded ``[N, S]`` (entries beyond a length are never looked at,
+            -100 is fine), or concatenated ``[sum(target_lengths)]``; on the device of ``logits``.
         logit_lengths: Frames of each utterance, ``[N]``, 0 to T: a tensor on any device, a list or a tuple; an
             integer or 0-d tensor for one utterance.  Lengths on a GPU are not copied to the host.
         target_lengths: Labels of each target, ``[N]``, 0 to S; as ``logit_lengths``.
@@ -134,7 +139,7 @@ def ctc_loss(
         Loss in nats, fp32 (fp64 for float64 logits): a scalar, or ``[N]`` for ``reduction="none"`` (a scalar for one
         unbatched utterance).  The gradient has the dtype and strides of ``logits`` and is exactly 0 in frames beyond a
         length.  An empty batch gives 0 (``[0]`` for ``"none"``).  NaN or +inf in a frame within a length gives a NaN
-        loss and gradient of that utterance alone.  Losses above 3.7e8 nats lose accuracy in fp32.
+        loss and gradient of that utterance alone.  Losses above 1.8e8 nats lose accuracy in fp32.
 
     Raises:
         TypeError: A dtype or kind of argument that is not listed above.
@@ -205,7 +210,9 @@ def _arguments(
 
     checks.check_tensor(name, "targets", targets)
     checks.check_rank(name, "targets", targets, (1, 2), "[N, S] padded or [sum(target_lengths)] concatenated")
-    checks.check_dtype(name, "targets", targets, _INTEGERS)
+    checks.check_dtype(name, "targets", targets, (*_INTEGERS, *_SMALL_INTEGERS), "Use .long().")
+    if targets.dtype not in _INTEGERS:
+        targets = targets.long()
     checks.check_device(name, "targets", targets, "logits", logits)
     if targets.dim() == 2:
         checks.check_size(name, "targets", targets, 0, batch, "the batch size N of logits")
@@ -230,15 +237,19 @@ def _lengths(function: str, argument: str, value: Tensor | Sequence[int], batch:
             ) from error
         if value.numel() == 0:
             value = value.long()
-    checks.check_dtype(function, argument, value, (*_INTEGERS, torch.int16, torch.uint8, torch.int8), "Use .long().")
+    checks.check_dtype(function, argument, value, (*_INTEGERS, *_SMALL_INTEGERS), "Use .long().")
     checks.check_rank(function, argument, value, (0, 1), "[N], or a single integer for one utterance")
     value = value.reshape(1) if value.dim() == 0 else value
     checks.check_size(function, argument, value, 0, batch, "the batch size N of logits")
-    return value.to(device, torch.int64, non_blocking=True).contiguous()
+    # Not waiting is only right towards a GPU, whose stream orders the copy before its use.
+    return value.to(device, torch.int64, non_blocking=device.type != "cpu").contiguous()
 
 
 def _check_host_lengths(logit_lengths: Any, target_lengths: Any, frames: int, targets: Tensor) -> None:
     """Lengths that are on the host although the logits are on a GPU can be looked at without waiting."""
-    host = [torch.as_tensor(v).reshape(-1) for v in (logit_lengths, target_lengths)]
-    if all(value.device.type == "cpu" for value in host):
-        _check_lengths(*host, frames, targets)
+    for check, lengths, size in (
+        (_check_logit_lengths, torch.as_tensor(logit_lengths), frames),
+        (_check_target_lengths, torch.as_tensor(target_lengths), targets),
+    ):
+        if lengths.device.type == "cpu":
+            check(lengths.reshape(-1), size)

@@ -186,6 +186,9 @@ def forward(
     real = torch.float64 if logits.dtype == torch.float64 else torch.float32
     wide = pad_targets(targets, target_lengths)
     trellis = _trellis(_valid_log_probs(logits.double(), logit_lengths), wide, logit_lengths, target_lengths, blank)
+    if targets.dim() == 1:
+        # Lengths of another total than the concatenated targets leave none of them where it belongs.
+        trellis.fault.logical_or_(target_lengths.sum() != targets.numel())
     alphas = _alphas(trellis, logit_lengths)
     final = _final(trellis, logit_lengths, target_lengths)
     loss = _loss(trellis, alphas, final)
