@@ -39,7 +39,25 @@ def load(path: str | Path, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
     return resample(torch.from_numpy(samples), rate_hz, sample_rate_hz)
 
 
+def _refuse_cut_wav(path: Path) -> None:
+    """The library reads a WAV file that was cut short as far as it goes; its header tells the whole length."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    promised = int.from_bytes(head[4:8], "little") + 8
+    # 0 and the largest number stand for "unknown" in files written as a stream.
+    if (
+        head[:4] + head[8:] == b"RIFFWAVE"
+        and promised not in (8, 0xFFFFFFFF + 8)
+        and promised > path.stat().st_size + 1
+    ):
+        raise InputError(
+            f"load: {path} has {path.stat().st_size} bytes; its header says {promised}: it was cut short. "
+            "Fetch or export it again."
+        )
+
+
 def _read_soundfile(path: Path) -> tuple[np.ndarray, int]:
+    _refuse_cut_wav(path)
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
@@ -59,10 +77,11 @@ def _read_g722(path: Path) -> tuple[np.ndarray, int]:
         ) from error
     # The decoder takes any byte, so a text or wav file renamed to .g722 would come out as noise.
     with path.open("rb") as file:
-        head = file.read(4)
-    if head in (b"RIFF", b"fLaC", b"OggS") or path.stat().st_size > _G722_MAX_BYTES:
+        head = file.read(64)
+    is_text = len(head) >= 16 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    if head[:4] in (b"RIFF", b"fLaC", b"OggS") or is_text or path.stat().st_size > _G722_MAX_BYTES:
         raise InputError(
-            f"load: {path} begins with {head!r} and has {path.stat().st_size} bytes; a .g722 file is raw G.722 "
+            f"load: {path} begins with {head[:4]!r} and has {path.stat().st_size} bytes; a .g722 file is raw G.722 "
             f"of at most {_G722_MAX_BYTES} bytes. Give the file its true extension."
         )
     try:

@@ -1,9 +1,10 @@
 """Checkpoints that are whole or absent: written beside, flushed, then renamed.
 
 A checkpoint is a folder ``step-0000100`` with ``model.safetensors``, ``optim.safetensors`` and ``state.json`` (config,
-step, random state, byte sizes of the other two, which step so far had the lowest validation error).
+step, random state, sizes and SHA-256 of the other two, which step so far had the lowest validation error).
 """
 
+import hashlib
 import json
 import os
 import re
@@ -34,11 +35,12 @@ def save(run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimize
         "optim.safetensors": tensors_bytes(_optimizer_tensors(model, optimizer)),
     }
     sizes = {name: len(content) for name, content in files.items()}
-    state = {"format": FORMAT, "step": step, "bytes": sizes, **state}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    state = {"format": FORMAT, "step": step, "bytes": sizes, "sha256": hashes, **state}
     for name, content in (*files.items(), ("state.json", json.dumps(state).encode())):
         _write_through(building / name, content)
     _sync_folder(building)
-    shutil.rmtree(final, ignore_errors=True)
+    _remove(final)
     building.rename(final)
     _sync_folder(run)
     return final
@@ -49,7 +51,16 @@ def prune(run: Path, *, keep: int) -> None:
     best = _best(run)
     for path in steps(run)[:-keep]:
         if path != best:
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint that at no moment looks whole without being so: under another name, with its leftovers."""
+    for left in path.parent.glob(".deleting-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if path.exists():
+        doomed = path.rename(path.parent / f".deleting-{path.name}")
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def steps(run: Path) -> list[Path]:
@@ -96,8 +107,16 @@ def read(path: Path) -> dict:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
             raise InputError(f"read: checkpoint {path} has format {state['format']}; it takes {FORMAT}. Train again.")
-        for name, size in state["bytes"].items():
-            found = (path / name).stat().st_size
+        for key in ("step", "config", "random", "best"):
+            state[key]
+        for name in ("model.safetensors", "optim.safetensors"):
+            size, content = state["bytes"][name], (path / name).read_bytes()
+            found = len(content)
+            if found == size and hashlib.sha256(content).hexdigest() != state["sha256"][name]:
+                raise InputError(
+                    f"read: checkpoint {path / name} holds other bytes than were written: it is damaged. "
+                    "Use another step of the run, or copy it again."
+                )
             if found != size:
                 raise InputError(
                     f"read: checkpoint {path / name} has {found} bytes; state.json says {size}: it is damaged. "

@@ -64,23 +64,38 @@ def read(folder: str | Path, split: str, *, max_seconds: float = math.inf) -> li
             f"read: {folder} is no data folder (prompts.tsv is missing). Run 'lisa data get --folder {folder}' first, "
             "or use --synthetic to try the plumbing."
         )
-    with (folder / "prompts.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with (folder / "prompts.tsv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+            seconds = [float(row["seconds"]) for row in rows if "seconds" in row]
+    except (UnicodeDecodeError, csv.Error, ValueError, TypeError) as error:
+        raise InputError(f"read: {folder / 'prompts.tsv'} is damaged ({error}). Run 'lisa data get' again.") from error
     if not rows or not {"id", "split", "seconds", "text"} <= rows[0].keys():
         raise InputError(f"read: {folder / 'prompts.tsv'} lacks rows or columns. Run 'lisa data get' again.")
     splits = sorted({row["split"] for row in rows})
     if split not in splits:
         raise InputError(f"read: split {split!r} is not in {folder}; it takes {', '.join(splits)}.")
+    wanted = [row for row, s in zip(rows, seconds, strict=True) if row["split"] == split and s <= max_seconds]
+    if not wanted:
+        raise InputError(
+            f"read: split {split!r} of {folder} has no prompt of at most {max_seconds:g} s. Raise data.max_seconds."
+        )
     return [
-        Sample(row["id"], text=row["text"], speech=audio.load(folder / "audio" / f"{row['id']}.g722"))
-        for row in rows
-        if row["split"] == split and float(row["seconds"]) <= max_seconds
+        Sample(row["id"], text=row["text"], speech=audio.load(folder / "audio" / f"{row['id']}.g722")) for row in wanted
     ]
 
 
 def manifest(folder: str | Path) -> dict:
-    """Return what the data folder says about itself."""
-    return json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    """Return what the data folder says about itself.
+
+    Raises:
+        InputError: a damaged manifest.
+    """
+    path = Path(folder) / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"manifest: {path} is damaged ({error}). Run 'lisa data get' again.") from error
 
 
 def batches(seconds: list[float], *, batch_seconds: float, seed: int, epoch: int) -> list[list[int]]:

@@ -50,7 +50,7 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
     ends in about ``TRAINING_S``.
 
     Raises:
-        InputError: no data to be had, or a ``run`` folder in use by something else.
+        InputError: no data to be had, a loss curve beyond its bound, or a ``run`` folder in use by something else.
     """
     made_up = config.data.source == "synthetic"
     _clear(run)
@@ -109,6 +109,8 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
         )
         page = run / "report.html"
         report.write(page, story)
+    if differing := [row["name"] for row in compared if row.get("equal") is False]:
+        raise InputError(f"demo: the loss curve of {', '.join(differing)} lies beyond the bound. See {page}.")
     return page
 
 

@@ -69,7 +69,7 @@ def side_by_side(rows: list[dict]) -> str:
             steps = range(1, len(losses) + 1)
             # Equal curves hide each other: the earlier ones are drawn wider.
             left.plot(steps, losses, color=COLOURS[name], linewidth=7 - 1.8 * place, alpha=0.8, label=name)
-            if name != "torch64":
+            if name != "torch64" and "torch64" in curves:
                 gaps = [max(abs(a - b), 1e-9) for a, b in zip(losses, curves["torch64"], strict=True)]
                 right.plot(steps, gaps, color=COLOURS[name], marker="o", markersize=3, label=name)
         bounds = [row["bound"] for row in rows if "bound" in row]

@@ -52,9 +52,11 @@ class Log:
         """Open ``path`` for rows beyond ``step``."""
         rows = [row for row in read_log(path) if row["step"] <= step]
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
-        for row in rows:
-            self.write(row)
+        # Beside, then renamed: a kill in between leaves the old log.
+        beside = path.with_name(path.name + ".new")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        beside.replace(path)
+        self.file = path.open("a", encoding="utf-8")
 
     def write(self, row: dict) -> None:
         """Append one row and hand it to the system."""

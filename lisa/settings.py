@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -104,6 +105,22 @@ def _check_values(config: Config) -> None:
     for key, value in positive.items():
         if not value > 0:
             raise InputError(f"config: {key} is {value}; it takes a number above 0.")
+    ranges = {
+        "train.warmup": (config.train.warmup, 0, math.inf),
+        "train.weight_decay": (config.train.weight_decay, 0, math.inf),
+        "train.seed": (config.train.seed, 0, 2**32 - 1),
+        "data.seed": (config.data.seed, 0, 2**32 - 1),
+    }
+    for name, tower in config.model.towers.items():
+        for key in ("inputs", "width", "heads", "expansion"):
+            ranges[f"model.towers.{name}.{key}"] = (getattr(tower, key), 1, math.inf)
+        for key in ("depth", "kernel"):
+            ranges[f"model.towers.{name}.{key}"] = (getattr(tower, key), 0, math.inf)
+        ranges[f"model.towers.{name}.dropout"] = (tower.dropout, 0, 0.99)
+    for key, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            allowed = f"{low} or more" if high == math.inf else f"{low} to {high}"
+            raise InputError(f"config: {key} is {value}; it takes {allowed}.")
     if not config.augment.speeds or any(not 0.5 <= speed <= 2.0 for speed in config.augment.speeds):
         raise InputError(
             f"config: augment.speeds is {config.augment.speeds}; it takes numbers from 0.5 to 2, as [1.0]."

@@ -129,3 +129,18 @@ def test_wav_named_g722_is_refused(tone, tmp_path):
     tone("a.wav").rename(tmp_path / "a.g722")
     with pytest.raises(InputError, match=r"begins with b'RIFF'.*Give the file its true extension"):
         audio.load(tmp_path / "a.g722")
+
+
+def test_wav_cut_in_its_sound_is_refused(tone):
+    """The library would read what is left without a word."""
+    path = tone("a.wav")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="its header says 32044: it was cut short"):
+        audio.load(path)
+
+
+def test_text_named_g722_is_refused(tmp_path):
+    path = tmp_path / "a.g722"
+    path.write_text("this is a transcript, not a recording")
+    with pytest.raises(InputError, match="raw G"):
+        audio.load(path)

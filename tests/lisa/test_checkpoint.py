@@ -130,3 +130,34 @@ def test_weights_are_stored_as_they_are(tmp_path):
             parameter.zero_()
     checkpoint.load_model(path, other)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_weights_overwritten_by_as_many_other_bytes_are_refused(copy):
+    step = checkpoint.steps(copy)[-1]
+    content = bytearray((step / "model.safetensors").read_bytes())
+    content[-100:] = bytes(100)
+    (step / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors holds other bytes than were written"):
+        checkpoint.read(step)
+
+
+@pytest.mark.parametrize("key", ["random", "best", "bytes", "sha256"])
+def test_a_state_that_lacks_a_key_is_named(copy, key):
+    step = checkpoint.steps(copy)[-1]
+    state = json.loads((step / "state.json").read_text())
+    del state[key]
+    (step / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=rf"cannot be read \(KeyError: '{key}'\)"):
+        checkpoint.read(step)
+
+
+def test_a_checkpoint_half_deleted_by_a_kill_does_not_count(copy):
+    """Deleting renames first: what a kill leaves bears another name, and the next deletion clears it."""
+    left = copy / ".deleting-step-0000001"
+    left.mkdir()
+    (left / "state.json").write_text("{}")
+    before = checkpoint.steps(copy)
+    assert left not in before
+    checkpoint.prune(copy, keep=1)
+    if len(before) > len(checkpoint.steps(copy)):
+        assert not left.exists()

@@ -110,3 +110,9 @@ def test_unknown_split(trained, capsys):
 def test_unknown_source(tmp_path, capsys):
     error = error_of(capsys, "train", "--run", tmp_path / "run", "--set", "data.source=libri")
     assert "data.source is 'libri'; it takes asterisk or synthetic" in error
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(capsys):
+    assert main(["train", "--synthetic", "--run", "/dev/null/x"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: /dev/null/x: Not a directory")

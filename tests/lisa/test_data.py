@@ -124,3 +124,24 @@ def test_synthetic_splits_differ_and_are_fixed_by_the_seed():
     assert train[0].speech.numel() == len(train[0].text) * round(synthetic.CHARACTER_S * audio.SAMPLE_RATE_HZ)
     with pytest.raises(InputError, match="split 'x' is unknown; it takes train, dev, test"):
         synthetic.samples("x", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id\tsplit\tcluster\tseconds\ttext\na\ttest\t1\tlong\thi\n", r"prompts\.tsv is damaged \(could not convert"),
+        (b"id\tsplit\tcluster\tseconds\ttext\na\ttest\t1\t2\t\xff\n", r"prompts\.tsv is damaged \('utf-8' codec"),
+        (b"id\tsplit\tcluster\tseconds\ttext\na\ttest\t1\t2\thi\n", r"split 'test' of .* has no prompt of at most 1 s"),
+    ],
+    ids=["seconds", "encoding", "all too long"],
+)
+def test_a_damaged_or_too_short_list_is_explained(tmp_path, content, message):
+    (tmp_path / "prompts.tsv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        data.read(tmp_path, "test", max_seconds=1.0)
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
+        data.manifest(tmp_path)
