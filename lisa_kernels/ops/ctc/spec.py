@@ -318,8 +318,9 @@ _BAD_INPUTS = (
 def _depth(case: Case) -> int:
     """A frame of the recursion rounds about four times: two additions, the emission, its product.
 
-    The definition rounds relative to log-probabilities.  Of logits ×1000 those are 500 times as large (loss 3.3e7 instead
-    of 6.7e4 nats at T = 16,000), and its own fp64 error is 8e-10 of the gradient: counted as ten times the roundings.
+    The definition rounds relative to log-probabilities.  Of logits ×1000 those are 500 times as large (loss 3.3e7
+    instead of 6.7e4 nats at T = 16,000), and its own fp64 error is 8e-10 of the gradient: counted as ten times the
+    roundings.
     """
     return (40 if case.edge == "scaled" else 4) * case["T"]
 
