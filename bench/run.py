@@ -164,6 +164,16 @@ def _jobs(options: Options) -> list[tuple[OpSpec, torch.dtype, Case]]:
     ]
 
 
+def _make_room(path: pathlib.Path) -> None:
+    """Make the folder of a file that is written at the end: minutes of timing must not be lost for a wrong path."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"bench: --json is {str(path)!r}; its folder cannot be made ({error.strerror}).") from error
+    if path.is_dir():
+        raise ValueError(f"bench: --json is {str(path)!r}, a folder; it takes a file.")
+
+
 def _prepare(options: Options) -> _Setting:
     if options.device not in BACKENDS:
         raise ValueError(f"bench: --device is {options.device!r}; it takes {' or '.join(BACKENDS)}.")
@@ -173,8 +183,8 @@ def _prepare(options: Options) -> _Setting:
         raise ValueError(f"bench: --rounds is {options.rounds}; it takes 1 or more.")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"bench: --threads is {options.threads}; it takes 1 or more.")
-    if options.json is not None and (options.json.is_dir() or not options.json.resolve().parent.is_dir()):
-        raise ValueError(f"bench: --json is {str(options.json)!r}; it takes a file in a folder that exists.")
+    if options.json is not None:
+        _make_room(options.json)
     if options.one_thread and options.threads not in (None, 1):
         raise ValueError(f"bench: --threads is {options.threads} beside --one-thread; it takes 1 or nothing there.")
     device = torch.device(options.device)
