@@ -17,7 +17,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensors_bytes
 from torch import Tensor, nn
 
-from lisa.errors import InputError
+from lisa.errors import InputError, named
 
 FORMAT = 1
 _NAME = re.compile(r"step-\d{7}")
@@ -178,7 +178,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with named(path), path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

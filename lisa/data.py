@@ -15,6 +15,8 @@ from torch import Tensor
 from lisa import audio
 from lisa.errors import InputError
 
+_MANIFEST_KEYS = ("name", "licence", "packages", "prompts", "minutes", "clusters")  # What the demo's page shows.
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -72,6 +74,12 @@ def read(folder: str | Path, split: str, *, max_seconds: float = math.inf) -> li
         raise InputError(f"read: {folder / 'prompts.tsv'} is damaged ({error}). Run 'lisa data get' again.") from error
     if not rows or not {"id", "split", "seconds", "text"} <= rows[0].keys():
         raise InputError(f"read: {folder / 'prompts.tsv'} lacks rows or columns. Run 'lisa data get' again.")
+    for number, (row, length) in enumerate(zip(rows, seconds, strict=True), start=2):
+        if row["text"] is None or not 0 < length < math.inf:
+            raise InputError(
+                f"read: {folder / 'prompts.tsv'} line {number} has length {length} and text {row['text']!r}; it takes "
+                "a number above 0 and a text. Run 'lisa data get' again."
+            )
     splits = sorted({row["split"] for row in rows})
     if split not in splits:
         raise InputError(f"read: split {split!r} is not in {folder}; it takes {', '.join(splits)}.")
@@ -93,9 +101,13 @@ def manifest(folder: str | Path) -> dict:
     """
     path = Path(folder) / "manifest.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in _MANIFEST_KEYS if key not in about]
+    except (ValueError, TypeError) as error:
         raise InputError(f"manifest: {path} is damaged ({error}). Run 'lisa data get' again.") from error
+    if missing:
+        raise InputError(f"manifest: {path} lacks {', '.join(missing)}. Run 'lisa data get' again.")
+    return about
 
 
 def batches(seconds: list[float], *, batch_seconds: float, seed: int, epoch: int) -> list[list[int]]:

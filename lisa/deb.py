@@ -27,11 +27,16 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         header = content[offset : offset + 60]
         if len(header) < 60 or header[58:] != b"`\n":
             raise InputError(f"members: {path} is damaged at byte {offset}; it takes a whole .deb. Download it again.")
+        if not header[48:58].strip().isdigit():
+            raise InputError(
+                f"members: {path} has size {header[48:58]!r} at byte {offset + 48}; it takes a number. "
+                "Download it again."
+            )
         size = int(header[48:58])
         body = content[offset + 60 : offset + 60 + size]
         if len(body) < size:
             raise InputError(f"members: {path} ends {size - len(body)} bytes too early. Download it again.")
-        yield header[:16].decode("ascii").strip().rstrip("/"), body
+        yield header[:16].decode("ascii", "replace").strip().rstrip("/"), body
         offset += 60 + size + size % 2  # Members start at even offsets.
 
 
@@ -60,11 +65,21 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def version(path: Path) -> str:
-    """Return ``name version`` as the package's own control file states them."""
+    """Return ``name version`` as the package's own control file states them.
+
+    Raises:
+        InputError: no control file, or one that lacks either.
+    """
     with _open_tar(path, "control") as archive:
-        file = archive.extractfile("./control")
-        fields = dict(line.split(": ", 1) for line in file.read().decode().splitlines() if ": " in line)
-    return f"{fields['Package']} {fields['Version']}"
+        try:
+            content = archive.extractfile("./control").read().decode()
+            fields = dict(line.split(": ", 1) for line in content.splitlines() if ": " in line)
+            return f"{fields['Package']} {fields['Version']}"
+        except (KeyError, AttributeError, ValueError, tarfile.TarError, EOFError, OSError) as error:
+            raise InputError(
+                f"version: {path} has no readable ./control ({error}); it takes one with Package and Version. "
+                "Download it again."
+            ) from error
 
 
 def find(names: tuple[str, ...], folder: Path) -> list[Path] | None:

@@ -50,7 +50,8 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
     ends in about ``TRAINING_S``.
 
     Raises:
-        InputError: no data to be had, a loss curve beyond its bound, or a ``run`` folder in use by something else.
+        InputError: no data to be had, a loss that did not run or lies beyond its bound, or a ``run`` folder in use by
+            something else.
     """
     made_up = config.data.source == "synthetic"
     _clear(run)
@@ -109,9 +110,20 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
         )
         page = run / "report.html"
         report.write(page, story)
-    if differing := [row["name"] for row in compared if row.get("equal") is False]:
-        raise InputError(f"demo: the loss curve of {', '.join(differing)} lies beyond the bound. See {page}.")
+    if found := faults(compared, built=_ctc_backend() == "cpu"):
+        raise InputError(f"demo: {'; '.join(found)}. See {page}.")
     return page
+
+
+def faults(compared: list[dict], *, built: bool) -> list[str]:
+    """Return what is wrong with each loss that did not run or whose curve lies beyond the bound.
+
+    Without the native build (``built``) the ``cpu`` loss cannot run: the page says so, and it is no fault.
+    """
+    failed = [row for row in compared if "reason" in row and (built or row["name"] != "cpu")]
+    return [f"loss {row['name']} did not run ({row['reason']})" for row in failed] + [
+        f"the loss curve of {row['name']} lies beyond the bound" for row in compared if row.get("equal") is False
+    ]
 
 
 def _clear(run: Path) -> None:

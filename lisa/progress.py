@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lisa.errors import named
+
 LINE_EVERY_S = 10.0
 
 
@@ -54,18 +56,21 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside, then renamed: a kill in between leaves the old log.
         beside = path.with_name(path.name + ".new")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        with named(beside):
+            beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         beside.replace(path)
-        self.file = path.open("a", encoding="utf-8")
+        self.path, self.file = path, path.open("a", encoding="utf-8")
 
     def write(self, row: dict) -> None:
         """Append one row and hand it to the system."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        with named(self.path):
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        with named(self.path):  # Writes once more what a full disk refused.
+            self.file.close()
 
 
 def read_log(path: Path) -> list[dict]:

@@ -15,6 +15,7 @@ from lisa.audio import SAMPLE_RATE_HZ
 from lisa.compare import BOUND_FACTOR, VARIANTS
 from lisa.config import Config
 from lisa.data import Sample
+from lisa.errors import named
 from lisa.tasks.asr import Scores
 
 
@@ -106,4 +107,5 @@ def write(page: Path, story: Story) -> None:
         bound_factor=f"{BOUND_FACTOR:g}",
         dev=dev_by_minute(story.log),
     )
-    page.write_text(html, encoding="utf-8")
+    with named(page):
+        page.write_text(html, encoding="utf-8")

@@ -50,8 +50,9 @@ def train(config: Config, run: Path, *, resume: bool = False, stop_at: int | Non
     stop_asked: list[bool] = []
     # Python lets only the main thread take signals; elsewhere Ctrl-C is the caller's to handle.
     takes_signals = threading.current_thread() is threading.main_thread()
+    log = Log(run / "log.jsonl", step=first)  # May fail, so before the handler is set and the bar is drawn.
     previous = signal.signal(signal.SIGINT, lambda *_: _on_interrupt(stop_asked)) if takes_signals else None
-    progress, log = Progress(config.train.steps, first, note=note), Log(run / "log.jsonl", step=first)
+    progress = Progress(config.train.steps, first, note=note)
     saved, step = first if resume else -1, first
     try:
         model.train()

@@ -35,12 +35,12 @@ def tar_xz(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def make_deb(path: Path, files: dict[str, bytes]) -> None:
+def make_deb(path: Path, files: dict[str, bytes], *, control_name: str = "./control") -> None:
     """Write a package whose data archive holds ``files``."""
     control = f"Package: {path.name.split('_')[0]}\nVersion: 1.2-3\n".encode()
     parts = {
         "debian-binary": b"2.0\n",
-        "control.tar.xz": tar_xz({"./control": control}),
+        "control.tar.xz": tar_xz({control_name: control}),
         "data.tar.xz": tar_xz(files),
     }
     content = b"!<arch>\n"
@@ -126,6 +126,20 @@ def test_package_cut_short_is_refused(packages, tmp_path):
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(InputError, match=r"begins with b'<html>no'; it takes a \.deb file"):
         asterisk.get(tmp_path / "data", source=packages)
+
+
+@pytest.mark.parametrize("size", [b"many", b"-60", b""])
+def test_member_without_a_size_is_refused(tmp_path, size):
+    path = tmp_path / "odd_1_all.deb"
+    path.write_bytes(b"!<arch>\n" + b"debian-binary".ljust(48) + size.ljust(10) + b"`\n")
+    with pytest.raises(InputError, match=r"has size b'.*' at byte 56; it takes a number"):
+        list(deb.members(path))
+
+
+def test_package_without_a_control_file_is_refused(tmp_path):
+    make_deb(tmp_path / "odd_1_all.deb", {"./a": b"x"}, control_name="./other")
+    with pytest.raises(InputError, match=r"odd_1_all\.deb has no readable \./control"):
+        deb.version(tmp_path / "odd_1_all.deb")
 
 
 def test_nothing_is_unpacked_outside_the_folder(tmp_path):

@@ -99,6 +99,14 @@ def test_file_cut_in_its_header_is_refused(tone):
         audio.load(path)
 
 
+@pytest.mark.parametrize("stated", [0, 0x7FFFF024, 0xFFFFFFFF])
+def test_wav_written_to_a_pipe_states_no_size_and_is_read(tone, stated):
+    path = tone("a.wav")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + stated.to_bytes(4, "little") + content[8:])
+    assert audio.load(path).shape == (16_000,)
+
+
 def test_samples_that_are_not_finite_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(800, np.nan, np.float32), 16_000, subtype="FLOAT")
     with pytest.raises(InputError, match="holds NaN or infinite samples"):

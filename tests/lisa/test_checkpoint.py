@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,11 @@ def test_a_damaged_state_is_named(copy, content):
     (path / "state.json").write_text(content)
     with pytest.raises(InputError, match=r"checkpoint .*step-\d+ cannot be read .* Use another step of the run"):
         checkpoint.read(path)
+
+
+def test_a_full_disk_names_the_file():
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        checkpoint._write_through(Path("/dev/full"), b"weights")
 
 
 def test_a_missing_file_is_named(copy):

@@ -74,6 +74,20 @@ def test_clip_missing_from_the_folder_is_named(tmp_path):
         data.read(folder, "train")
 
 
+@pytest.mark.parametrize("row", ["a\ttrain\ta\tnan\ta\n", "a\ttrain\ta\t0\ta\n", "a\ttrain\ta\t1.0\n"])
+def test_row_without_length_or_text_is_named(tmp_path, row):
+    folder = folder_with(tmp_path, "b\ttrain\tb\t1.0\tb\n" + row)
+    with pytest.raises(InputError, match=r"prompts\.tsv line 3 has length .*; it takes a number above 0 and a text"):
+        data.read(folder, "train")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", "null"])
+def test_json_that_is_no_manifest_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json (is damaged|lacks name, licence)"):
+        data.manifest(tmp_path)
+
+
 def test_no_text_or_cluster_is_in_two_parts(asterisk):
     import csv
 

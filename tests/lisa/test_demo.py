@@ -75,6 +75,24 @@ def test_curves_are_judged_by_what_rounding_does_to_torchs_own():
     assert [one.get("equal") for one in rows] == [True, True, True, False, None]
 
 
+def test_a_loss_that_did_not_run_or_differs_is_a_fault():
+    rows = [{"name": "torch64", "reason": "killed"}, {"name": "cpu", "equal": False}, {"name": "torch", "equal": True}]
+    assert demo.faults(rows, built=True) == [
+        "loss torch64 did not run (killed)",
+        "the loss curve of cpu lies beyond the bound",
+    ]
+
+
+def test_the_native_loss_may_be_missing_where_it_is_not_built():
+    rows = [{"name": "cpu", "reason": "not built"}, {"name": "torch", "equal": True}]
+    assert demo.faults(rows, built=False) == []
+    assert demo.faults(rows, built=True) == ["loss cpu did not run (not built)"]
+
+
+def test_curves_are_drawn_without_the_fp64_one():
+    assert figures.side_by_side([{"name": "torch64", "reason": "killed"}, {"name": "torch", "losses": [2.0, 1.0]}])
+
+
 def test_occupancy_is_a_distribution_at_every_frame_and_holds_the_text():
     config = preset("asr-test")
     clip = samples("test", seed=1)[0]
