@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lisa_kernels.core import native
 from lisa_kernels.core.config import BACKENDS, read_settings
+from lisa_kernels.core.launch import is_redirected
 
 # Process-wide on purpose: autograd runs a CUDA backward on its own threads, which see no contextvar.
 _forced: str | None = read_settings().backend
@@ -151,10 +152,10 @@ def _no_cuda(device: str) -> str | None:
 def _no_triton(device: str) -> str | None:
     if not _has_triton():
         return "triton is not installed: pip install 'triton>=3.6,<3.10'"
-    if device == "cpu" and not read_settings().interpret:
-        return "CPU tensors run in Triton's interpreter only, for tests: set TRITON_INTERPRET=1"
+    if device == "cpu" and not (read_settings().interpret or is_redirected()):
+        return "CPU tensors run in Triton's interpreter or the PTX emulator only, for tests: set TRITON_INTERPRET=1"
     if device == "cpu" and _forced != "triton":
-        return "the interpreter is never chosen, only forced: use_backend('triton')"
+        return "interpreter and emulator are never chosen, only forced: use_backend('triton')"
     if device not in ("cpu", "cuda"):
         return f"{device} tensors; it takes GPU tensors"
     return None

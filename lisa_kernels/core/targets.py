@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+from collections.abc import Iterator
 
 import torch
+
+_forced: contextvars.ContextVar[Target | None] = contextvars.ContextVar("forced_target", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +49,13 @@ TARGETS = {
 def current_target(device: torch.device) -> Target:
     """Return the target that ``device`` is, or the nearest older one with the same instructions.
 
+    Inside ``force_target`` it is that one, whatever the device.
+
     Raises:
         RuntimeError: No known target fits the device.
     """
+    if (forced := _forced.get()) is not None:
+        return forced
     if device.type == "cpu":
         return TARGETS["interp"]
     if torch.version.hip:
@@ -58,3 +67,19 @@ def current_target(device: torch.device) -> Target:
     if name not in TARGETS:
         raise RuntimeError(f"current_target: {device} is {name}; known are {', '.join(TARGETS)}.")
     return TARGETS[name]
+
+
+@contextlib.contextmanager
+def force_target(name: str) -> Iterator[Target]:
+    """Make ``current_target`` return the named target in the block: host code then launches what it would launch there.
+
+    Raises:
+        ValueError: The name is no key of ``TARGETS``.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"force_target: name is {name!r}; it takes {', '.join(TARGETS)}.")
+    token = _forced.set(TARGETS[name])
+    try:
+        yield TARGETS[name]
+    finally:
+        _forced.reset(token)

@@ -6,13 +6,11 @@ import re
 import sys
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from lisa_kernels.core.launch import launch, record
 from lisa_kernels.core.targets import TARGETS
 from lisa_kernels.core.tiling import Tile
+from lisa_kernels.testing.compiled import compile_launch
 from tests.core import probe_kernels
 
 WIDE_LOAD = r"ld\.global\S*\.v4\.b32|load_dwordx4"
@@ -38,10 +36,7 @@ def records():
 
 def build(entry, target):
     """Return the assembly of one recorded launch."""
-    source = ASTSource(fn=entry.kernel, signature=entry.signature, constexprs=entry.constexprs, attrs=entry.attrs)
-    kernel = triton.compile(
-        source, target=GPUTarget(target.backend, target.arch, target.warp_size), options=entry.options
-    )
+    kernel = compile_launch(entry, target)
     assert kernel.metadata.shared <= target.shared_bytes
     return kernel.asm.get("ptx") or kernel.asm["amdgcn"]
 

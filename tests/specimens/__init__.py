@@ -1,0 +1,1 @@
+"""Kernels that no op ships: what the proving ground is proved on."""
