@@ -60,13 +60,8 @@ bench: setup  ## time every provider; writes runs/bench/report.html
 verify: setup  ## numerics of every op on this machine against fp64
 	$(PY) -m lisa_kernels.verify --full
 
-gpu: setup  ## what needs a GPU: tests, verification and timings on it
-	@$(PY) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "make gpu: torch finds no GPU here; it takes a machine with one and a CUDA or ROCm build of torch in $(VENV)")'
-	$(PY) -m lisa_kernels.env
-	$(PY) -m pytest tests -m gpu
-	$(PY) -m lisa_kernels.verify --device cuda
-	@mkdir -p runs/bench
-	$(PY) -m bench run --device cuda --json runs/bench/gpu.json
+gpu: setup  ## judge and time everything on a GPU; writes runs/gpu/<device>-<date>/report.md (15 minutes; goes on if stopped)
+	@$(PY) -m bench gpu
 
 clean:      ## build outputs and caches; data, runs and .venv stay
 	rm -rf build dist *.egg-info lisa_kernels/_C*.so .pytest_cache .ruff_cache .benchmarks $(VENV)/.built

@@ -1,4 +1,4 @@
-"""``python -m bench run|report|overhead``."""
+"""``python -m bench run|report|overhead|gpu``."""
 
 from __future__ import annotations
 
@@ -51,9 +51,16 @@ def _overhead(options: argparse.Namespace) -> int:
     return run(tuple(options.ops), json_path=options.json)
 
 
+def _gpu(options: argparse.Namespace) -> int:
+    from bench.gpu.command import interrupt_on_hangup, run
+
+    interrupt_on_hangup()
+    return run(fresh=options.fresh, repeat=tuple(options.repeat))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run|report|overhead")
+    commands = parser.add_subparsers(required=True, metavar="run|report|overhead|gpu")
 
     run = commands.add_parser("run", help="time every provider of every case, forward and backward, interleaved")
     run.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
@@ -75,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     overhead.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
     overhead.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
     overhead.set_defaults(command=_overhead)
+
+    gpu = commands.add_parser("gpu", help="judge and time everything on this machine's GPU; goes on where it stopped")
+    gpu.add_argument("--fresh", action="store_true", help="repeat what an earlier run finished")
+    gpu.add_argument("--repeat", action="append", default=[], metavar="STEP", help="repeat one step; more than once")
+    gpu.set_defaults(command=_gpu)
     return parser
 
 

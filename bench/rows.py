@@ -65,8 +65,15 @@ _TITLES = ("mode", "provider", "median ms", "min ms", "20-80 % ms", "rounds", "p
 
 def write_json(path: pathlib.Path, rows: Sequence[Row]) -> None:
     """Write rows as a JSON list of objects."""
+    replace_text(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1, allow_nan=False) + "\n")
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, allow_nan=False) + "\n")
+    half = path.with_name(f"{path.name}.half")
+    half.write_text(text)
+    half.replace(path)
 
 
 def read_json(path: pathlib.Path) -> list[Row]:

@@ -83,9 +83,11 @@ def run(options: Options, say: Callable[[str], None] = print) -> int:
         sizes = " ".join(f"{letter}={size}" for letter, size in case.sizes.items())
         say("\n".join([f"\n{spec.name}, {case.name}: {sizes}, {_short(dtype)}", *table(found)]))
         rows += found
+        if options.json:
+            # After each case: a run that is killed leaves what it timed.
+            write_json(options.json, rows)
     say("\n* ours: ratio is a provider's median over that of *; limit is the time to read (fwd) or read and write once")
     if options.json:
-        write_json(options.json, rows)
         say(f"{len(rows)} rows in {options.json}")
     faults = [row for row in rows if row.provider.startswith("lisa ") and row.status not in (TIMED, "unavailable")]
     return 1 if faults else 0
