@@ -50,6 +50,11 @@ def read_settings() -> Settings:
     )
 
 
+def interpreter_environment() -> dict[str, str]:
+    """Return this process's environment, changed so that a child process interprets Triton kernels."""
+    return {**os.environ, "TRITON_INTERPRET": "1"}
+
+
 def _choice(variable: str, allowed: tuple[str, ...], default: str | None) -> str | None:
     value = os.environ.get(variable) or default
     if value is not None and value not in allowed:

@@ -61,10 +61,15 @@ class Backend:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """``(backend, verdict)`` rows in order of preference; printing it gives a table."""
+    """``(backend, verdict)`` rows in order of preference; printing it gives a table.
+
+    Attributes:
+        without_kernels: Backends that the op has no code for, on any machine.
+    """
 
     op: str
     rows: tuple[tuple[str, str], ...]
+    without_kernels: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> str | None:
@@ -130,7 +135,7 @@ def explain_call(backends: tuple[Backend, ...], named: Mapping[str, Any]) -> Exp
             verdict = "not reached" if found else "runs"
             found = True
         rows.append((backend.name, verdict))
-    return Explanation(backends[0].op, tuple(rows))
+    return Explanation(backends[0].op, tuple(rows), tuple(b.name for b in backends if b.package is None))
 
 
 @functools.cache

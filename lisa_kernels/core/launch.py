@@ -40,6 +40,11 @@ class LaunchRecord:
     attrs: dict[tuple[int], list[list[Any]]]
     options: dict[str, Any]
 
+    def passed(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return those of the launch's arguments that the compiled kernel takes: ones and None are compiled in."""
+        named = zip(self.kernel.arg_names, args, strict=False)
+        return tuple(arg for name, arg in named if self.signature[name] != "constexpr")
+
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, tile: Tile, **constexprs: Any) -> None:
     """Run ``kernel`` on ``grid``; inside ``record()`` or ``run_through()`` hand the launch over instead.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from lisa_kernels.testing.engines import Engine
 from lisa_kernels.testing.guarded import guard_inputs, poisoned_allocations
 from lisa_kernels.testing.inputs import clone_inputs, make_inputs, require_grad
 from lisa_kernels.testing.subject import Result, Subject, cpu_threads
@@ -97,6 +98,14 @@ def writes_all_outputs(subject: Subject, first: Result) -> str:
     return name and f"{name}: holds or uses an element that nothing wrote."
 
 
+def ignores_order(subject: Subject, first: Result) -> str:
+    """The order in which programs, blocks or threads run does not change a bit."""
+    for seed in subject.engine.order_seeds:
+        if name := subject.run(order_seed=seed).differs_from(first):
+            return f"{name}: another order of execution (seed {seed}) gave other bits."
+    return ""
+
+
 BEHAVIOURS: dict[str, Behaviour] = {
     "same bits again": repeats,
     "calls kept apart": keeps_calls_apart,
@@ -107,3 +116,12 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "memory around inputs": stays_inside_its_memory,
     "outputs fully written": writes_all_outputs,
 }
+# What only the means without a GPU can choose; an engine names which of all behaviours concern it.
+ORDER: dict[str, Behaviour] = {"same bits in any order": ignores_order}
+
+
+def behaviours_of(engine: Engine) -> dict[str, Behaviour]:
+    """Return the behaviours to judge on an engine, by name."""
+    if engine.behaviours is None:
+        return BEHAVIOURS
+    return {name: (BEHAVIOURS | ORDER)[name] for name in engine.behaviours}

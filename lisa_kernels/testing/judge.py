@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.core.spec import BadInput, Case, OpSpec
-from lisa_kernels.testing.behaviour import BEHAVIOURS
+from lisa_kernels.testing.behaviour import Behaviour, behaviours_of
 from lisa_kernels.testing.compare import compare
+from lisa_kernels.testing.engines import CaseTooLargeError, Engine, find_engines
 from lisa_kernels.testing.inputs import make_inputs, to_fp64
 from lisa_kernels.testing.rows import FAILED, PASSED, SKIPPED, Row
 from lisa_kernels.testing.subject import Result, Subject, name_outputs
@@ -22,12 +22,25 @@ __all__ = ["Row", "judge_bad_input", "judge_case", "refusal"]
 
 
 def refusal(
-    spec: OpSpec, backend: str, *, device: torch.device | str = "cpu", dtype: torch.dtype, case: Case
+    spec: OpSpec, backend: str | Engine, *, device: torch.device | str = "cpu", dtype: torch.dtype, case: Case
 ) -> str | None:
-    """Return why a backend cannot run a case, or None where it can."""
-    with use_backend(backend):
-        verdict = dict(spec.explain(**make_inputs(spec, case, dtype, device)).rows)[backend]
+    """Return why a backend or engine cannot run a case, or None where it can."""
+    engine = _engine(backend)
+    inputs = make_inputs(spec, case, dtype, device)
+    # First of all: an engine may take a minute to build what the op does not have.
+    if lacks_kernels(spec, engine):
+        return f"{spec.name} has no {engine.backend} kernels"
+    if (missing := engine.missing()) is not None:
+        return missing
+    with engine.within(None):
+        verdict = dict(spec.explain(**inputs).rows)[engine.backend]
     return None if verdict == "runs" else verdict.removeprefix("refuses: ")
+
+
+def lacks_kernels(spec: OpSpec, engine: Engine) -> bool:
+    """Whether the op has no code of the engine's kind, on any machine."""
+    explanation = spec.explain(**make_inputs(spec, spec.cases[0], spec.dtypes[0]))
+    return engine.backend in explanation.without_kernels
 
 
 def judge_case(
@@ -36,7 +49,7 @@ def judge_case(
     dtype: torch.dtype,
     *,
     device: torch.device | str = "cpu",
-    backend: str,
+    backend: str | Engine,
     behaviour: bool = True,
     threads: tuple[int, ...] = (1, 2, 3, 4),
 ) -> list[Row]:
@@ -44,33 +57,38 @@ def judge_case(
 
     Args:
         dtype: Of the differentiable arguments.
-        backend: The backend to force, ``"cpu"``; where it refuses the case the one row is skipped with its reason.
+        backend: The backend to force, ``"cpu"``, one of ``engines.MEANS`` or an engine; where it refuses the case the
+            one row is skipped with its reason.
         behaviour: Also check repeats, threads, strides and memory: about ten more calls.
         threads: CPU thread counts that must give the same bits.
     """
-    head = (spec.name, case.name, backend, str(dtype).removeprefix("torch."))
-    if (reason := refusal(spec, backend, device=device, dtype=dtype, case=case)) is not None:
+    engine = _engine(backend)
+    head = (spec.name, case.name, engine.name, str(dtype).removeprefix("torch."))
+    if (reason := refusal(spec, engine, device=device, dtype=dtype, case=case)) is not None:
         return [Row(*head, "run", SKIPPED, message=reason)]
-    subject = Subject(spec, case, dtype, torch.device(device), backend, threads)
+    subject = Subject(spec, case, dtype, torch.device(device), engine, threads)
     try:
         result = subject.run()
+    except CaseTooLargeError as reason:
+        return [Row(*head, "run", SKIPPED, message=str(reason))]
     except Exception as error:
         return [Row(*head, "run", FAILED, message=_told(error))]
     rows = _judge_values(subject, result, head)
     if behaviour:
-        rows += [_judge_behaviour(name, subject, result, head) for name in BEHAVIOURS]
+        rows += [_judge_behaviour(name, check, subject, result, head) for name, check in behaviours_of(engine).items()]
     return rows
 
 
-def judge_bad_input(spec: OpSpec, bad: BadInput, *, device: torch.device | str = "cpu", backend: str) -> Row:
+def judge_bad_input(spec: OpSpec, bad: BadInput, *, device: torch.device | str = "cpu", backend: str | Engine) -> Row:
     """Return whether a bad call raises what the spec says; on a GPU a NaN result is loud enough.
 
     Values on a GPU cannot be looked at without waiting for it, so there the op marks its result instead.
     """
     device, case, dtype = torch.device(device), spec.cases[0], spec.dtypes[0]
-    head = (spec.name, bad.name, backend, "", "bad input")
+    engine = _engine(backend)
+    head = (spec.name, bad.name, engine.name, "", "bad input")
     try:
-        with use_backend(backend):
+        with engine.within(None):
             outputs = name_outputs(spec.function(**bad.change(make_inputs(spec, case, dtype, device))))
     except Exception as error:
         text = str(error)
@@ -146,8 +164,12 @@ def _same_without(subject: Subject, argument: str, idle: Tensor, reference: Resu
     return not changed.differs_from(Result(reference.outputs, {}))
 
 
-def _judge_behaviour(name: str, subject: Subject, result: Result, head: tuple[str, ...]) -> Row:
-    return _checked(name, lambda: BEHAVIOURS[name](subject, result), head)
+def _judge_behaviour(name: str, check: Behaviour, subject: Subject, result: Result, head: tuple[str, ...]) -> Row:
+    return _checked(name, lambda: check(subject, result), head)
+
+
+def _engine(backend: str | Engine) -> Engine:
+    return backend if isinstance(backend, Engine) else find_engines(backend)[0]
 
 
 def _checked(name: str, check: Callable[[], str], head: tuple[str, ...]) -> Row:

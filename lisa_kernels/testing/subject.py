@@ -1,4 +1,4 @@
-"""The function under judgement: one case, one dtype, one forced backend."""
+"""The function under judgement: one case, one dtype, one engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.core.spec import Case, OpSpec
 from lisa_kernels.testing.compare import same_bits
+from lisa_kernels.testing.engines import Engine
 from lisa_kernels.testing.inputs import clone_inputs, make_inputs, require_grad, to_fp64
 
 # Upstream of a scalar: not 1, so that a backward that ignores it is seen.
@@ -34,13 +34,13 @@ class Result:
 
 @dataclasses.dataclass
 class Subject:
-    """Runs ``spec.function`` with one backend, and ``spec.reference``, on the same inputs and upstream gradient."""
+    """Runs ``spec.function`` on one engine, and ``spec.reference``, on the same inputs and upstream gradient."""
 
     spec: OpSpec
     case: Case
     dtype: torch.dtype
     device: torch.device
-    backend: str
+    engine: Engine
     # More than two: an uneven share of the work moves the boundaries between threads.
     threads: tuple[int, ...] = (1, 2, 3, 4)
 
@@ -55,6 +55,7 @@ class Subject:
         *,
         wanted: tuple[str, ...] | None = None,
         between: Callable[[], object] | None = None,
+        order_seed: int | None = None,
     ) -> Result:
         """Return outputs and gradients.
 
@@ -62,14 +63,15 @@ class Subject:
             kwargs: Arguments of the call; None for fresh copies of the inputs.
             wanted: Arguments that get a gradient, the others are frozen; None for all that can.
             between: Called after forward and before backward.
+            order_seed: Of the order in which the engine runs programs, blocks or threads; None for the usual one.
         """
         kwargs = clone_inputs(self.inputs) if kwargs is None else kwargs
-        with use_backend(self.backend):
+        with self.engine.within(order_seed):
             return self._differentiate(self.spec.function, kwargs, wanted, between)
 
     def forward(self, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the outputs of one call; gradients are tracked if the inputs ask for it."""
-        with use_backend(self.backend):
+        with self.engine.within(None):
             return name_outputs(self.spec.function(**kwargs))
 
     def reference(self, dtype: torch.dtype = torch.float64) -> Result:

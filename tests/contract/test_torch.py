@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.testing import make_inputs, require_grad, same_bits
+from lisa_kernels.testing.engines import find_engines
 from lisa_kernels.testing.subject import Subject, name_outputs
 
 
@@ -193,7 +194,7 @@ def test_double_backward_says_that_there_is_none(spec, backend):
 
 def test_gradients_accumulate_over_two_calls(spec, backend):
     """Two uses of one leaf add up: nothing saved by the first call is overwritten by the second."""
-    subject = Subject(spec, spec.cases[0], torch.float32, torch.device("cpu"), backend)
+    subject = Subject(spec, spec.cases[0], torch.float32, torch.device("cpu"), find_engines(backend)[0])
     kwargs = require_grad(subject.inputs, spec.differentiable)
     leaf = kwargs[spec.differentiable[0]]
     with use_backend(backend):

@@ -1,0 +1,1 @@
+"""A whole op in small, with a backend of every kind: what verification and offline compilation are proved on."""
