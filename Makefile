@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 NATIVE := $(shell find csrc -type f 2>/dev/null) setup.py pyproject.toml
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
 
-.PHONY: help setup data demo test test-fast lint fmt bench verify gpu clean
+.PHONY: help setup data demo test test-fast lint fmt bench verify prove static gpu clean
 .DEFAULT_GOAL := help
 
 help:       ## this list
@@ -37,10 +37,11 @@ demo: setup  ## train a speech recogniser with our CTC on real speech; writes ru
 
 test: setup  ## all tests that need no GPU
 	@$(MAKE) --no-print-directory data || echo "going on without recordings"
-	$(PY) -m pytest tests -m "not gpu"
+	$(PY) -m pytest tests -m "not gpu and not prove"
+	TRITON_INTERPRET=1 $(PY) -m pytest tests/interpreted -m "not prove"
 
 test-fast: setup  ## the tests that take seconds
-	$(PY) -m pytest tests -m "not gpu and not slow" -x -q
+	$(PY) -m pytest tests -m "not gpu and not prove and not slow" -x -q
 
 lint: setup  ## formatting and static checks
 	$(VENV)/bin/ruff check .
@@ -59,6 +60,19 @@ bench: setup  ## time every provider; writes runs/bench/report.html
 
 verify: setup  ## numerics of every op on this machine against fp64
 	$(PY) -m lisa_kernels.verify --full
+
+# One process either interprets Triton kernels or compiles them.
+prove: setup  ## prove the GPU code without a GPU, thoroughly; writes runs/prove (40 minutes on 2 cores)
+	@mkdir -p runs/prove
+	$(PY) -m pytest tests -m "prove and not gpu"
+	TRITON_INTERPRET=1 $(PY) -m pytest tests/interpreted
+	for means in interpreted emulated host; do \
+	  $(PY) -m lisa_kernels.verify --backend $$means --json runs/prove/$$means.json || exit 1; done
+	$(PY) -m bench static --json runs/prove/static.json
+	$(PY) -m tests.mutation --out runs/prove/mutations.md
+
+static: setup  ## compile every GPU kernel for every target and print registers, spills, instructions
+	$(PY) -m bench static
 
 gpu: setup  ## judge and time everything on a GPU; writes runs/gpu/<device>-<date>/report.md (15 minutes; goes on if stopped)
 	@$(PY) -m bench gpu

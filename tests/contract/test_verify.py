@@ -48,7 +48,10 @@ def test_every_backend_that_cannot_run_is_skipped_with_its_reason(monkeypatch, c
     ("arguments", "told"),
     [
         (["ctcloss"], "verify: op is 'ctcloss'; it takes"),
-        (["--backend", "cpp"], "verify: backend is 'cpp'; it takes cuda, triton, cpu, reference, interpreted, emulated, host."),
+        (
+            ["--backend", "cpp"],
+            "verify: backend is 'cpp'; it takes cuda, triton, cpu, reference, interpreted, emulated, host.",
+        ),
         (["--backend", "cuda"], "verify: backend is 'cuda', which cannot run on cpu: "),
         (["--device", "tpu9"], "verify: device is 'tpu9'; it takes cpu or cuda."),
         (["--device", "meta"], "verify: device is 'meta'; it takes cpu or cuda."),
