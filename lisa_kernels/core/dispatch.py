@@ -145,6 +145,10 @@ def _say_slow(op: str, reasons: str) -> None:
 
 
 def _no_cuda(device: str) -> str | None:
+    if native.is_redirected() and device == "cpu":
+        return (
+            None if _forced == "cuda" else "CUDA kernels on the host are never chosen, only forced: use_backend('cuda')"
+        )
     if device != "cuda":
         return f"{device} tensors; it takes NVIDIA GPU tensors"
     if torch.version.hip:

@@ -1,15 +1,25 @@
-"""The native extension ``lisa_kernels._C``: loaded at first use, never required."""
+"""The native extension ``lisa_kernels._C``: loaded at first use, never required.
+
+``run_on`` puts another library of the same ops in its place, such as the CUDA kernels built to run without a GPU.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lisa_kernels.core.config import CAPABILITIES, read_settings
+
+_LIBRARY = "lisa_C"
+# Process-wide, as the forced backend is.
+_library = _LIBRARY
 
 
 @functools.cache
@@ -50,3 +60,29 @@ def build_info() -> dict[str, Any]:
     """Return how the extension was built and which CPU capability runs; empty where it is not built."""
     loaded = module()
     return dict(loaded.build_info()) if loaded else {}
+
+
+def ops() -> Any:
+    """Return the namespace of native ops that calls go to: ``torch.ops.lisa_C``, or that of ``run_on``."""
+    return getattr(torch.ops, _library)
+
+
+def stream(tensor: Tensor) -> int:
+    """Return the CUDA stream for work on a tensor as the integer that native ops take; 0 for a CPU tensor."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+
+
+@contextlib.contextmanager
+def run_on(library: str) -> Iterator[None]:
+    """Send calls of the CUDA backend to ``torch.ops.<library>`` while the block runs, CPU tensors included."""
+    global _library
+    previous, _library = _library, library
+    try:
+        yield
+    finally:
+        _library = previous
+
+
+def is_redirected() -> bool:
+    """Whether ``run_on`` is in force."""
+    return _library != _LIBRARY
