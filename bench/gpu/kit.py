@@ -146,12 +146,14 @@ class Kit:
         return outcome
 
     def _load(self, repeat: set[str]) -> None:
-        """Take over finished parts of the same device, versions and commit."""
+        """Take over finished parts of the same device, versions and commit; all others are removed."""
         for path in sorted((self.folder / "parts").glob("*.json")):
             found = json.loads(path.read_text())
             if found.pop("stamp") == self.stamp and found["status"] in _KEPT and found["step"] not in repeat:
                 found |= {"notes": tuple(found["notes"]), "rows": tuple(found["rows"])}
                 self.outcomes[found["step"], found["part"]] = Outcome(**found)
+            else:
+                path.unlink()
 
 
 def stamp_of(device: dict[str, Any]) -> dict[str, Any]:

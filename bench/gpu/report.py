@@ -16,7 +16,8 @@ _MOST_KERNELS = 20
 
 def make_report(kit: Kit, date: str) -> str:
     """Return the report of what a kit has done so far, in Markdown."""
-    outcomes = list(kit.outcomes.values())
+    order = [step.name for step in STEPS]
+    outcomes = sorted(kit.outcomes.values(), key=lambda outcome: order.index(outcome.step))
     stamp = kit.stamp
     facts = [f"{name} {value}" for name, value in stamp.items() if value not in (None, "", False)]
     lines = [
@@ -42,7 +43,6 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     reached = {outcome.step for outcome in outcomes}
     told = [f"{counts[status]} {status}" for status in (GREEN, RED, TIMED_OUT, SKIPPED) if counts[status]]
     missing = [step.name for step in STEPS if step.name not in reached]
-    # A step whose subject does not exist on this machine has nothing to say; one that was not reached is said.
     stopped = f"; not reached: {', '.join(missing)}" if missing else ""
     return f"**{'RED' if is_bad(outcomes) else 'GREEN'}**: of {len(outcomes)} parts {', '.join(told)}{stopped}."
 

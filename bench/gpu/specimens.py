@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.name:
             print(write_emulated(name, options.emulate, emulate_specimen(name, options.emulate)))
         return 0
-    rows = [row for name in options.name for row in judge_specimen(name, torch.device("cuda"))]
+    device = torch.device("cuda")
+    rows = [row for name in options.name for row in judge_specimen(name, device, arch=_arch(device))]
     for row in rows:
         print(" ".join(f"{key}={value}" for key, value in row.items()))
     if options.json:
@@ -56,10 +57,12 @@ def run_specimen(
     return {output: named[output].cpu() for output in specimen.outputs}, expected, specimen.depth
 
 
-def judge_specimen(name: str, device: torch.device, *, folder: pathlib.Path = EMULATED) -> list[dict[str, Any]]:
+def judge_specimen(
+    name: str, device: torch.device, *, arch: str, folder: pathlib.Path = EMULATED
+) -> list[dict[str, Any]]:
     """Return a row for each output: ``status`` against fp64, and the distance from the stored emulation in ulps."""
     outputs, expected, depth = run_specimen(name, device)
-    emulated, why_not = read_emulated(name, _arch(device), folder)
+    emulated, why_not = read_emulated(name, arch, folder)
     rows = []
     for output, got in outputs.items():
         found = compare(got, expected[output], depth=depth, name=f"{name}.{output}")

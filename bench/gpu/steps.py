@@ -62,7 +62,7 @@ def build(kit: Kit) -> None:
 
 def tests(kit: Kit) -> None:
     """The tests that need a GPU."""
-    options = ["-m", "gpu", "-v", "-rf", "--color=no", "-p", "no:cacheprovider"]
+    options = ["-m", "gpu", "-v", "-rfE", "--color=no", "-p", "no:cacheprovider"]
     # Wide: pytest cuts reasons of skips at the terminal's width.
     command = ["env", "COLUMNS=1000", _PYTHON, "-u", "-m", "pytest", "tests", *options]
     kit.do("pytest -m gpu", command, read_pytest)
