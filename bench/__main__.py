@@ -1,4 +1,4 @@
-"""``python -m bench run|report|overhead|gpu``."""
+"""``python -m bench run|report|overhead|static|gpu``."""
 
 from __future__ import annotations
 
@@ -58,9 +58,24 @@ def _gpu(options: argparse.Namespace) -> int:
     return run(fresh=options.fresh, repeat=tuple(options.repeat))
 
 
+def _static(options: argparse.Namespace) -> int:
+    from bench.static import COMPILED_TARGETS, Options, run
+
+    targets = COMPILED_TARGETS if options.target is None else tuple(options.target.split(","))
+    return run(
+        Options(
+            ops=tuple(options.ops),
+            targets=targets,
+            source=options.source,
+            json=options.json,
+            record=options.record,
+        )
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run|report|overhead|gpu")
+    commands = parser.add_subparsers(required=True, metavar="run|report|overhead|static|gpu")
 
     run = commands.add_parser("run", help="time every provider of every case, forward and backward, interleaved")
     run.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
@@ -82,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     overhead.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
     overhead.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
     overhead.set_defaults(command=_overhead)
+
+    static = commands.add_parser("static", help="compile every configuration for GPUs that are not here, and judge it")
+    static.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
+    static.add_argument("--target", metavar="NAMES", help="sm_80,sm_90,sm_100,sm_120,gfx942 (all for none)")
+    static.add_argument("--from", dest="source", metavar="MODULE:FUNCTION", help="launches of a function of yours")
+    static.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
+    static.add_argument("--record", action="store_true", help="keep the figures as those that later ones are held to")
+    static.set_defaults(command=_static)
 
     gpu = commands.add_parser("gpu", help="judge and time everything on this machine's GPU; goes on where it stopped")
     gpu.add_argument("--fresh", action="store_true", help="repeat what an earlier run finished")

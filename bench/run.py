@@ -166,7 +166,7 @@ def _jobs(options: Options) -> list[tuple[OpSpec, torch.dtype, Case]]:
     ]
 
 
-def _make_room(path: pathlib.Path) -> None:
+def make_room(path: pathlib.Path) -> None:
     """Make the folder of a file that is written at the end: minutes of timing must not be lost for a wrong path."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _prepare(options: Options) -> _Setting:
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"bench: --threads is {options.threads}; it takes 1 or more.")
     if options.json is not None:
-        _make_room(options.json)
+        make_room(options.json)
     if options.one_thread and options.threads not in (None, 1):
         raise ValueError(f"bench: --threads is {options.threads} beside --one-thread; it takes 1 or nothing there.")
     device = torch.device(options.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import math
 import pathlib
 import re
 import shutil
@@ -67,6 +68,23 @@ def resource_usage(cubin: bytes) -> dict[str, ResourceUsage]:
         RuntimeError: No ``cuobjdump``, or it refuses the file.
     """
     return parse_resource_usage(_run_on(cubin, "cuobjdump", "-res-usage"))
+
+
+def launch_bounds(cubin: bytes) -> dict[str, int]:
+    """Return the threads of one block, by kernel, of kernels with ``__launch_bounds__`` or a required size.
+
+    Raises:
+        RuntimeError: No ``cuobjdump``, or it refuses the file.
+    """
+    bounds, function, attribute = {}, None, ""
+    for line in _run_on(cubin, "cuobjdump", "-elf").splitlines():
+        if match := re.match(r"\.nv\.info\.(\S+)\s*$", line):
+            function = match[1]
+        elif match := re.match(r"\s*Attribute:\s*(\w+)", line):
+            attribute = match[1]
+        elif function and attribute in ("EIATTR_MAX_THREADS", "EIATTR_REQNTID") and "Value:" in line:
+            bounds[function] = math.prod(int(size, 16) for size in re.findall(r"0x([0-9a-f]+)", line))
+    return bounds
 
 
 def parse_resource_usage(text: str) -> dict[str, ResourceUsage]:

@@ -35,9 +35,9 @@ from lisa_kernels.testing.static.pipes import PARTITIONS, Shape, cost
 from lisa_kernels.testing.static.sass import NO_BARRIER, Instruction
 
 TRUST = (
-    "sim is a model: 0.95 to 1.51 times the published fraction of peak on some 15 public kernels (optimistic); it counts "
-    "where ranges do not overlap and medians differ by 15 %; blind to caches, bank conflicts, hidden latency, tails and "
-    "power; sm_100 and sm_120 rates are guesses."
+    "sim is a model: 0.95 to 1.51 times the published fraction of peak on some 15 public kernels (optimistic); it "
+    "counts where ranges do not overlap and medians differ by 15 %; blind to caches, bank conflicts, hidden latency, "
+    "tails and power; sm_100 and sm_120 rates are guesses."
 )
 # Cycles until a result arrives.  special, shared, shuffle: Jia et al. 2018 (section 4.1); l2: Luo et al. 2024; tensor,
 # fixed-latency rest: from stall counts that ptxas itself writes between dependent instructions.
