@@ -1,0 +1,47 @@
+// The language of CUDA C++ that is not C++: qualifiers, built-in variables.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// Code that must differ here asks for this macro; __CUDA_ARCH__ and __CUDACC__ are not defined.
+#define LISA_ON_HOST 1
+
+#undef __global__
+#undef __device__
+#undef __host__
+#undef __constant__
+#undef __managed__
+#undef __shared__
+#undef __grid_constant__
+#undef __forceinline__
+#undef __noinline__
+#undef __launch_bounds__
+#undef __restrict__
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __managed__
+#define __grid_constant__
+#define __forceinline__ inline __attribute__((always_inline))
+// Nothing: the C++ library writes __attribute__((__noinline__)).
+#define __noinline__
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+// Set at every switch to another thread of the block; variables, not macros, so that a launcher may shadow them.
+inline constinit thread_local uint3 threadIdx{};
+inline constinit thread_local uint3 blockIdx{};
+inline constinit thread_local dim3 blockDim{1, 1, 1};
+inline constinit thread_local dim3 gridDim{1, 1, 1};
+inline constexpr int warpSize = 32;
+
+using std::max;
+using std::min;
