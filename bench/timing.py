@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -56,25 +57,30 @@ class HostClock:
 
 
 class CudaClock:
-    """Times a provider by CUDA events, with a cold L2 cache and the step queued.  Not yet run on a GPU."""
+    """Times a provider by CUDA events, with a cold L2 cache and the step queued.  Not yet run on a GPU.
+
+    Args:
+        cuda: ``torch.cuda``, or what stands in for it in tests.
+    """
 
     name = "cuda events"
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
         self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
+        self._cuda = cuda
 
     def laps(self, provider: Provider) -> dict[str, float]:
         """Run forward and backward once and return the milliseconds of each of the provider's modes."""
-        start, middle, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        start, middle, end = (self._cuda.Event(enable_timing=True) for _ in range(3))
         self._flush.zero_()
-        torch.cuda._sleep(_QUEUE_CYCLES)
+        self._cuda._sleep(_QUEUE_CYCLES)
         with provider.around():
             start.record()
             result = provider.forward()
             middle.record()
             gradients = provider.backward(result)
             end.record()
-        torch.cuda.synchronize()
+        self._cuda.synchronize()
         del result, gradients
         return _by_mode(provider, start.elapsed_time(middle), middle.elapsed_time(end), 1.0)
 

@@ -9,6 +9,7 @@ from typing import Any
 from bench.gpu.kit import GREEN, RED, SKIPPED, TIMED_OUT, Kit, Outcome
 from bench.gpu.steps import STEPS
 from bench.rows import TIMED, milliseconds
+from bench.timing import CudaClock
 
 _MARKS = {"passed": "green", "failed": "RED"}
 _MOST_KERNELS = 20
@@ -53,7 +54,7 @@ def is_bad(outcomes: Iterable[Outcome]) -> bool:
 
 
 def _correctness(kit: Kit) -> list[str]:
-    """One line for each op, backend and dtype that was judged."""
+    """One line for each op, backend and dtype that was judged, and whatever is red."""
     groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
     for outcome in kit.of("verify"):
         for row in outcome.rows:
@@ -63,17 +64,18 @@ def _correctness(kit: Kit) -> list[str]:
         judged = [status for status in statuses if status in _MARKS]
         mark = _MARKS["failed" if "failed" in judged else "passed"] if judged else "skipped"
         cells.append((op, backend, dtype, mark, f"{judged.count('passed')} of {len(judged)}"))
-    told = [outcome for outcome in kit.of("verify") if outcome.status in (RED, TIMED_OUT)]
-    lines = _table(("op", "backend", "dtype", "", "checks passed"), cells)
-    return lines + [""] * bool(told) + [f"- {o.part}: {o.status}: {'; '.join(o.notes)}" for o in told]
+    bad = [o for o in kit.outcomes.values() if o.status in (RED, TIMED_OUT) and o.step != "bench"]
+    return _table(("op", "backend", "dtype", "", "checks passed"), cells) + _faults(bad)
 
 
 def _speed(kit: Kit) -> list[str]:
-    """Figures of CUDA events on this device, and nothing else."""
+    """Figures of CUDA events on this device, and nothing else; the longest mode of each provider."""
     rows = [row for outcome in kit.of("bench") for row in outcome.rows]
     timed = [
-        row for row in rows if row["status"] == TIMED and row["device"] == "cuda" and row["clock"] == "cuda events"
+        row for row in rows if row["status"] == TIMED and row["device"] == "cuda" and row["clock"] == CudaClock.name
     ]
+    trained = {(row["op"], row["provider"]) for row in timed if row["mode"] == "fwd+bwd"}
+    shown = [row for row in timed if row["mode"] == "fwd+bwd" or (row["op"], row["provider"]) not in trained]
     cells = [
         (
             row["op"], row["case"], row["dtype"], row["mode"], row["provider"] + (" *" if row["ours"] else ""),
@@ -81,15 +83,16 @@ def _speed(kit: Kit) -> list[str]:
             row["rounds"], f"{row['ratio_median']:.2f}x" if row["ratio_median"] else "",
             f"{row['peak_mib']:.1f}" if row["peak_mib"] is not None else "",
         )
-        for row in timed
+        for row in shown
     ]  # fmt: skip
     titles = ("op", "case", "dtype", "mode", "provider", "median ms", "20-80 % ms", "rounds", "ratio", "peak MiB")
     lines = _table(titles, cells)
     if cells:
-        lines += ["", "CUDA events, L2 flushed, providers in turns; * is ours, ratio is a provider's median over it."]
-    faults = [o for o in kit.of("bench") if o.status in (RED, TIMED_OUT)]
-    lines += [""] * bool(faults) + [f"- {o.part}: {o.status}: {'; '.join(o.notes)}" for o in faults]
-    return lines
+        lines += [
+            "",
+            f"{CudaClock.name}, L2 flushed, providers in turns; * is ours, ratio is a provider's median over it.",
+        ]
+    return lines + _faults(o for o in kit.of("bench") if o.status in (RED, TIMED_OUT))
 
 
 def _left_out(outcomes: Iterable[Outcome]) -> list[str]:
@@ -123,6 +126,11 @@ def _profiles(kit: Kit) -> list[str]:
 def _statuses(outcomes: Iterable[Outcome]) -> list[str]:
     cells = [(o.step, o.part, o.status, f"{o.seconds:.0f}", "; ".join(o.notes)) for o in outcomes]
     return _table(("step", "part", "", "s", ""), cells)
+
+
+def _faults(outcomes: Iterable[Outcome]) -> list[str]:
+    lines = [f"- **{o.status}** {o.step}, {o.part}: {'; '.join(o.notes)}" for o in outcomes]
+    return ["", *lines] if lines else []
 
 
 def _told(values: dict[str, Any], without: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from bench.timing import HostClock, interleave, make_clock, summarise, takes_turn
+from bench.timing import CudaClock, HostClock, interleave, make_clock, summarise, takes_turn
 from tests.bench.sample import make_provider
 
 
@@ -101,3 +101,61 @@ def test_one_thread_reads_cpu_time_not_the_wall(monkeypatch):
 def test_one_thread_is_refused_on_a_gpu():
     with pytest.raises(ValueError, match="--one-thread came with --device cuda"):
         make_clock(torch.device("cuda"), one_thread=True)
+
+
+class StandInCuda:
+    """Notes what a clock asks of the device; events are numbered in the order in which they are recorded."""
+
+    def __init__(self):
+        self.log = []
+        self.recorded = 0
+
+    def Event(self, enable_timing):  # noqa: N802
+        assert enable_timing
+        return StandInEvent(self)
+
+    def _sleep(self, cycles):
+        self.log.append("queue")
+
+    def synchronize(self):
+        self.log.append("wait")
+
+
+class StandInEvent:
+    def __init__(self, cuda):
+        self.cuda = cuda
+
+    def record(self):
+        self.cuda.log.append("event")
+        self.cuda.recorded += 1
+        self.at = self.cuda.recorded
+
+    def elapsed_time(self, later):
+        self.cuda.log.append("read")
+        return float((later.at - self.at) * self.at)
+
+
+@pytest.fixture
+def cuda_clock():
+    cuda = StandInCuda()
+    return CudaClock(torch.device("cpu"), cuda), cuda
+
+
+def test_events_enclose_forward_and_backward_and_are_read_after_the_device_is_done(cuda_clock):
+    clock, cuda = cuda_clock
+    provider = make_provider("a", lambda: cuda.log.append("forward"), lambda result: cuda.log.append("backward"))
+    laps = clock.laps(provider)
+    assert cuda.log == ["queue", "event", "forward", "event", "backward", "event", "wait", "read", "read"]
+    assert laps == {"fwd": 1.0, "bwd": 2.0, "fwd+bwd": 3.0}
+
+
+def test_the_cache_is_flushed_before_the_first_event_of_every_lap(cuda_clock):
+    """Else the second provider finds its inputs where the first left them."""
+    clock, cuda = cuda_clock
+    flushed = []
+    cuda._sleep = lambda cycles: flushed.append(not clock._flush[::4096].any())
+    for _ in range(2):
+        clock._flush.fill_(1)
+        clock.laps(make_provider("a"))
+    assert flushed == [True, True]
+    assert clock._flush.nbytes >= 2 * 126 * 2**20, "twice the largest L2 there is, 126 MB on a B200"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.gpu.stand_in import DEVICE, says, verified, writes
+from tests.bench.gpu.stand_in import DEVICE, says, timed, verified, writes
 
 
 def section(report, title):
@@ -80,3 +80,21 @@ def test_a_bar_in_a_message_does_not_break_the_table(kit):
     kit()
     row = next(line for line in section(kit.report, "Sanitizers").splitlines() if "memcheck" in line)
     assert row.replace("\\|", "").count("|") == 6
+
+
+def test_red_parts_of_any_step_are_on_the_first_page(kit):
+    kit.machine.replies = [("--tool memcheck", says("========= ERROR SUMMARY: 1 error\n", 9))]
+    kit()
+    assert "**red** sanitizer, memcheck: 1 findings" in section(kit.report, "Right")
+
+
+def test_forward_alone_is_shown_only_where_there_is_no_backward(kit):
+    forward = {op: [row | {"mode": "fwd", "median_ms": 1.25} for row in timed(op)[:2]] for op in ("ctc_loss", "route")}
+    kit.machine.replies = [
+        ("bench run ctc_loss", writes(timed("ctc_loss") + forward["ctc_loss"])),
+        ("bench run route", writes(forward["route"])),
+    ]
+    kit()
+    fast = section(kit.report, "Fast")
+    assert fast.count("| 1.250 |") == 2
+    assert sum(row.get("median_ms") == 1.25 for row in kit.rows) == 4
