@@ -59,7 +59,8 @@ def read_pytest(finished: Finished) -> Reading:
         if not bad:
             notes.append(f"pytest ended with status {finished.status}: {last_line(finished.output)}")
         return Reading(RED, tuple(notes), tuple(rows))
-    return Reading(GREEN, tuple(notes), tuple(rows))
+    passed = any(row["outcome"] == "passed" for row in rows)
+    return Reading(GREEN if passed else SKIPPED, tuple(notes), tuple(rows))
 
 
 def read_verify(path: pathlib.Path) -> Callable[[Finished], Reading]:

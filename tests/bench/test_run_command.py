@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from bench import machine, overhead, peers
+from bench import run as bench_run
 from bench.__main__ import main
 from bench.ops import ctc as ctc_peers
 from bench.providers import COPY, READ
-from bench.rows import TIMED, read_json
+from bench.rows import TIMED, read_json, replace_text
 from lisa_kernels.core import registry
 from lisa_kernels.core.spec import Case
 
@@ -70,6 +71,31 @@ def test_half_precision_is_timed_unless_quick_and_peers_without_it_say_so(tiny, 
     half = {row.provider: row for row in read_json(out) if row.dtype == "bfloat16" and row.mode == "fwd+bwd"}
     assert half["lisa reference"].status == TIMED
     assert "BFloat16" in half["torch log_softmax + ctc_loss"].reason
+
+
+def test_a_run_that_is_killed_leaves_the_cases_it_timed(tiny, tmp_path, monkeypatch):
+    spec = dataclasses.replace(tiny, bench=(*tiny.bench, dataclasses.replace(tiny.bench[0], name="killed")))
+    monkeypatch.setattr(registry, "select", lambda names=(): (spec,))
+    time_case = bench_run.time_case
+
+    def time_or_die(spec, case, *others):
+        if case.name == "killed":
+            raise KeyboardInterrupt
+        return time_case(spec, case, *others)
+
+    monkeypatch.setattr(bench_run, "time_case", time_or_die)
+    out = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        main(["run", "--quick", "--rounds", "1", "--json", str(out)])
+    assert {row.case for row in read_json(out)} == {"tiny"}
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "rows.json"
+    replace_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        replace_text(path, "new \udc80")
+    assert path.read_text() == "old"
 
 
 def test_one_thread_uses_and_names_one(tiny, tmp_path):

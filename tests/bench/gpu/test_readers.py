@@ -59,6 +59,10 @@ def test_no_test_at_all_is_red():
     assert read_pytest(ended("collected 0 items\nno tests ran in 0.01s", 5)).status == "red"
 
 
+def test_a_session_in_which_everything_was_skipped_is_not_green():
+    assert read_pytest(ended("tests/a.py::test_x SKIPPED (needs a GPU: torch sees none) [100%]")).status == "skipped"
+
+
 def test_a_session_that_ends_badly_without_a_failed_test_is_red():
     reading = read_pytest(ended("tests/a.py::test_x PASSED\nINTERNALERROR> planted", 3))
     assert reading.status == "red"
