@@ -59,7 +59,7 @@ def _gpu(options: argparse.Namespace) -> int:
 
 
 def _static(options: argparse.Namespace) -> int:
-    from bench.static import COMPILED_TARGETS, Options, run
+    from bench.static import COMPILED_TARGETS, RECORDED, Options, run
 
     targets = COMPILED_TARGETS if options.target is None else tuple(options.target.split(","))
     return run(
@@ -69,6 +69,7 @@ def _static(options: argparse.Namespace) -> int:
             source=options.source,
             json=options.json,
             record=options.record,
+            recorded=options.recorded or RECORDED,
         )
     )
 
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     static.add_argument("--from", dest="source", metavar="MODULE:FUNCTION", help="launches of a function of yours")
     static.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
     static.add_argument("--record", action="store_true", help="keep the figures as those that later ones are held to")
+    static.add_argument("--recorded", type=pathlib.Path, metavar="FOLDER", help="of kept figures (bench/recorded)")
     static.set_defaults(command=_static)
 
     gpu = commands.add_parser("gpu", help="judge and time everything on this machine's GPU; goes on where it stopped")

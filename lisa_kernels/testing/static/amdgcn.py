@@ -95,7 +95,7 @@ def _hot_loop(lines: Sequence[str]) -> LoopFigures:
         start, end = max(innermost, key=lambda span: span[1] - span[0])
     else:
         return _figures(lines, "straight code", is_loop=False)
-    return _figures(lines[start:end], lines[start].partition(":")[0], is_loop=True)
+    return _figures(lines[start : end + 1], lines[start].partition(":")[0], is_loop=True)
 
 
 def _figures(lines: Sequence[str], head: str, *, is_loop: bool) -> LoopFigures:

@@ -31,7 +31,7 @@ def tcgen05_shape(ptx: str) -> tuple[int, float, int] | None:
     """Return (M, mean N, K) of the tcgen05 products of a kernel, or None where it has none.
 
     The shape is in the instruction descriptor, an immediate: PTX ISA 9.0, "Instruction descriptor" of ``tcgen05.mma``:
-    N/8 in bits 17..22, M/16 in bits 24..28.
+    N/8 in bits 17..22, M/16 in bits 24..28; K is 32 bytes of the operands' type.
     """
     shapes = []
     for kind, descriptor in _MMA_CALL.findall(ptx):
@@ -42,7 +42,7 @@ def tcgen05_shape(ptx: str) -> tuple[int, float, int] | None:
                 continue
             value = assigned[1]
         bits = int(value, 0) & 0xFFFFFFFF
-        depth = 16 if kind in ("f16", "tf32") else 32
+        depth = {"tf32": 8, "f16": 16}.get(kind, 32)
         shapes.append(((bits >> 24 & 0x1F) * 16, (bits >> 17 & 0x3F) * 8, depth))
     if not shapes:
         return None

@@ -75,7 +75,14 @@ def mma_shape(instruction: Instruction) -> tuple[int, int, int] | None:
     return next((_SHAPES[part] for part in instruction.opcode.split(".") if part in _SHAPES), None)
 
 
-def is_eight_bit(instruction: Instruction) -> bool:
-    """Return whether the operands of a product are fp8 or int8, which run at twice the rate of bf16."""
-    eight = bool(re.search(r"E4M3|E5M2|S8|U8", instruction.opcode))
-    return eight or instruction.base in ("QGMMA", "IGMMA", "UTCQMMA")
+def mma_rate(instruction: Instruction) -> float:
+    """Return the rate of a product as a multiple of bf16's: 2 for fp8 and int8, 1/2 for tf32, 1/16 for fp64.
+
+    Data sheets of A100 and H100.  ``UTC*`` opcodes name no type.
+    """
+    if instruction.base == "DMMA":
+        return 1 / 16
+    if "TF32" in instruction.opcode:
+        return 1 / 2
+    eight_bit = re.search(r"E4M3|E5M2|S8|U8", instruction.opcode) or instruction.base in ("QGMMA", "IGMMA")
+    return 2 if eight_bit else 1

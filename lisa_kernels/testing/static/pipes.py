@@ -17,7 +17,7 @@ from lisa_kernels.testing.static.sass import Instruction
 
 PARTITIONS = 4
 _LANES = 32
-_ELEMENT_BYTES = 2
+_BF16_BYTES = 2
 # A warp instruction of the uniform datapath: 1 lane, issued every second cycle (Jia et al. 2019, Turing).
 _UNIFORM_CYCLES = 2.0
 _SHUFFLE_CYCLES, _SHUFFLE_BYTES = 4.0, 128
@@ -130,21 +130,20 @@ def _lane_cycles(results_per_clock: float) -> float:
 
 
 def _mma_cost(instruction: Instruction, arch: Architecture, sm_shape: Shape | None) -> Cost:
-    faster = 2 if opcodes.is_eight_bit(instruction) else 1
     by_sm = instruction.base in opcodes.SM_MMA
     shape = (sm_shape or _DEFAULT_SM_SHAPE) if by_sm else opcodes.mma_shape(instruction)
     if shape is None:
         raise ValueError(f"cost: {instruction.opcode} at {instruction.address:#x} names no shape known to the model.")
     rows, columns, depth = shape
     products = rows * columns * depth
+    # One tcgen05 product is 32 bytes deep: its depth tells the type, and with it the rate.
+    faster = depth / _DEFAULT_SM_SHAPE[2] if by_sm else opcodes.mma_rate(instruction)
     if instruction.base in opcodes.WARP_MMA:
         rate = arch.tensor * faster * arch.warp_mma_share / PARTITIONS
         return Cost("tensor", products / rate, 0.0, products)
-    first_from_shared = rows * depth * _ELEMENT_BYTES / faster
-    if _first_operand_elsewhere(instruction, by_sm):
-        first_from_shared = 0.0
-    shared = first_from_shared + columns * depth * _ELEMENT_BYTES / faster
-    return Cost("tensor", products / (arch.tensor * faster), shared, products)
+    element_bytes = _BF16_BYTES / faster
+    left = 0.0 if _first_operand_elsewhere(instruction, by_sm) else rows * depth * element_bytes
+    return Cost("tensor", products / (arch.tensor * faster), left + columns * depth * element_bytes, products)
 
 
 def _first_operand_elsewhere(instruction: Instruction, by_sm: bool) -> bool:

@@ -4,6 +4,8 @@ One issue a cycle; a warp issues when its stall count has passed, the scoreboard
 is free; the scheduler stays with a warp until it stalls.  Warp-group and tcgen05 products queue behind each other and
 do not hold the issue port.  All resident blocks run the loop, each warp with its own start skew.  Memory has arrived:
 prefetch is perfect.  Nothing here is measured on a GPU: rates are of ``architectures.py``, latencies of the literature.
+Warps that no barrier ties together may run one after the other and look faster than their shared pipe allows, so a
+figure made of the result is cut at the busiest pipe's bound (``nvidia.py``).
 
 How far the result can be trusted.  Against some 15 published H100 and A100 figures of public kernels it was 0.95 to
 1.51 times the published fraction of peak (mean 1.23 for matmul, 1.44 for attention): optimistic, with big steps in the

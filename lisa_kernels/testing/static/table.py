@@ -10,7 +10,7 @@ from lisa_kernels.testing.static.figures import KernelFigures, LoopFigures, desc
 from lisa_kernels.testing.static.gates import Verdict
 from lisa_kernels.testing.static.replay import TRUST
 
-_COLUMNS = "    {:7} {:>4} {:>5} {:>5} {:>7} {:>4} {:20} {:14} {:>6} {:>5} {:>4}  {:8} {:>5}  {}"
+_COLUMNS = "    {:7} {:>4} {:>5} {:>5} {:>7} {:>4} {:21} {:8} {:>5} {:>4} {:>3}  {:7} {:>4}  {}"
 _TITLES = (
     "target", "regs", "spill", "stack", "smem K", "thr", "resident, limit", "MMA", "instr", "MUFU", "BAR", "bound",
     "ceil", "sim (range), or model cycles",
@@ -103,7 +103,7 @@ def _lines(row: Row) -> Iterator[str]:
         f"{figures.shared_bytes / 1024:.1f}",
         figures.threads,
         _resident(figures),
-        ",".join(figures.mma) or "-",
+        _matrix(figures),
         hot.instructions,
         hot.special,
         hot.barriers,
@@ -120,6 +120,11 @@ def _resident(figures: KernelFigures) -> str:
     if figures.blocks_per_sm is not None:
         return f"{figures.blocks_per_sm}/SM, {figures.limited_by}"
     return f"{figures.waves_per_simd}/SIMD, {figures.limited_by}"
+
+
+def _matrix(figures: KernelFigures) -> str:
+    """``HGMMA``; of AMD's ``v_mfma_f32_32x32x8_bf16`` the family, the rest is in the mix."""
+    return ",".join(dict.fromkeys(kind.removeprefix("v_").split("_")[0] for kind in figures.mma)) or "-"
 
 
 def _model(hot: LoopFigures) -> str:
