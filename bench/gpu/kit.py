@@ -82,11 +82,20 @@ class Kit:
         except Exception as error:
             self.note("the step itself", Reading(RED, (f"{type(error).__name__}: {error}",)))
 
-    def do(self, part: str, command: Sequence[str], read: Callable[[Finished], Reading], *, shares: int = 1) -> Outcome:
+    def do(
+        self,
+        part: str,
+        command: Sequence[str],
+        read: Callable[[Finished], Reading],
+        *,
+        writes: pathlib.Path | None = None,
+        shares: int = 1,
+    ) -> Outcome:
         """Run a command, read its output and keep the outcome; a finished part is returned as it was.
 
         Args:
             read: ``(how it ended) -> Reading``; called also for a killed command, whose rows up to then count.
+            writes: A file of ``output`` that the command makes; an older one is removed first.
             shares: How many parts have to share what is left of the step's time.
         """
         if (kept := self.outcomes.get((self._step, part))) is not None and kept.status in _KEPT:
@@ -95,6 +104,8 @@ class Kit:
         limit_s = (self._deadline - self.tools.clock()) / shares
         if limit_s < 1:
             return self._end(part, Reading(TIMED_OUT, (f"not begun: the step's {self._budget_s:.0f} s were spent",)), 0)
+        if writes:
+            writes.unlink(missing_ok=True)
         log = self.folder / "logs" / f"{self._step}-{_slug(part)}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         self._say(f"{self._step}: {part}: at most {limit_s:.0f} s, log in {log}")
@@ -117,10 +128,9 @@ class Kit:
         return self._end(part, reading, 0)
 
     def output(self, name: str) -> pathlib.Path:
-        """Return the path of a new file that a command is to write; an older one is gone."""
+        """Return the path of a file that a command of this step is to write."""
         path = self.folder / "output" / f"{self._step}-{_slug(name)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
         return path
 
     def of(self, step: str) -> list[Outcome]:

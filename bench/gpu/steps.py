@@ -80,7 +80,7 @@ def verify(kit: Kit) -> None:
         command = [_PYTHON, "-m", "lisa_kernels.verify", op, "--backend", backend, "--device", "cuda"]
         # The definition, thousands of small launches a call: it is the judge, and not what is shipped.
         command += ["--quick"] if backend == "reference" else []
-        kit.do(f"{op} on {backend}", [*command, "--json", str(path)], read_verify(path), shares=shares)
+        kit.do(f"{op} on {backend}", [*command, "--json", str(path)], read_verify(path), writes=path, shares=shares)
 
 
 def compare(kit: Kit) -> None:
@@ -90,7 +90,7 @@ def compare(kit: Kit) -> None:
     for shares, name in _countdown(kit.device["specimens"]):
         path = kit.output(f"{name}.json")
         command = [_PYTHON, "-m", "bench.gpu.specimens", name, "--json", str(path)]
-        kit.do(name, command, read_rows(path), shares=shares)
+        kit.do(name, command, read_rows(path), writes=path, shares=shares)
 
 
 def sanitizer(kit: Kit) -> None:
@@ -107,12 +107,16 @@ def sanitizer(kit: Kit) -> None:
     else:
         drive = [_PYTHON, "-m", "bench.gpu.drive", *subjects]
         path = kit.output("plain.json")
-        plain = kit.do("without a tool", [*drive, "--json", str(path)], read_rows(path), shares=len(SANITIZERS) + 1)
+        plain = kit.do(
+            "without a tool", [*drive, "--json", str(path)], read_rows(path), writes=path, shares=len(SANITIZERS) + 1
+        )
         if plain.status != GREEN:
             kit.skip("all tools", "the same run without a tool is not green")
             return
         # Without torch's cache every tensor is an allocation of its own: an access past its end is seen.
         prefix = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", tool, "--target-processes", "application-only"]
+        # An API error raises in torch by itself; queries that may fail are not faults of a kernel.
+        prefix += ["--report-api-errors", "no"]
         for shares, name in _countdown(SANITIZERS):
             kit.do(name, [*prefix, "--tool", name, "--error-exitcode", "9", *drive], read_sanitizer, shares=shares)
 
@@ -126,7 +130,7 @@ def bench(kit: Kit) -> None:
     for shares, op in _countdown(green):
         path = kit.output(f"{op}.json")
         command = [_PYTHON, "-m", "bench", "run", op, "--device", "cuda", "--json", str(path)]
-        kit.do(op, command, read_bench(path), shares=shares)
+        kit.do(op, command, read_bench(path), writes=path, shares=shares)
 
 
 def profile(kit: Kit) -> None:
@@ -148,7 +152,7 @@ def profile(kit: Kit) -> None:
         if kit.do("ncu", [ncu, *options, *drive], read_ncu, shares=2).status == GREEN:
             return
     path = kit.output("torch.json")
-    kit.do("torch profiler", [*drive, "--profile", "--json", str(path)], read_rows(path))
+    kit.do("torch profiler", [*drive, "--profile", "--json", str(path)], read_rows(path), writes=path)
 
 
 def is_green(kit: Kit, op: str) -> bool:

@@ -207,6 +207,20 @@ def test_a_second_run_repeats_nothing_that_finished(kit):
     assert "kept from the run before" in "\n".join(kit.said)
 
 
+def test_an_old_file_is_never_read_as_the_result_of_a_command_that_wrote_none(kit):
+    kit()
+    kit.machine.replies = [("lisa_kernels.verify", says("Segmentation fault", -11))]
+    assert kit(repeat=("verify",)) == 1
+    assert "green" not in kit.statuses("verify").values()
+
+
+def test_files_of_kept_parts_stay(kit):
+    kit()
+    before = sorted(path.name for path in (kit.folder / "output").iterdir())
+    kit()
+    assert sorted(path.name for path in (kit.folder / "output").iterdir()) == before
+
+
 def test_fresh_repeats_everything(kit):
     kit()
     count = len(kit.machine.ran)

@@ -1,10 +1,12 @@
 """Commands on this machine: their output, their limit, and what they leave behind."""
 
 import pathlib
+import signal
+import subprocess
 import sys
 import time
 
-from bench.gpu.tools import LocalTools
+from bench.gpu.tools import ROOT, LocalTools
 
 
 def test_both_streams_and_the_status_come_back_and_are_logged(tmp_path):
@@ -37,6 +39,22 @@ def test_a_missing_program_is_a_status_and_a_reason():
     assert done.status == 127
     assert "no-such-program" in done.output
     assert LocalTools().find("no-such-program") is None
+
+
+def test_a_closed_terminal_ends_the_command_that_runs(tmp_path):
+    """An orphan on the GPU would disturb the timings of the next run."""
+    pid = tmp_path / "pid"
+    code = (
+        "from bench.gpu.command import interrupt_on_hangup; from bench.gpu.tools import LocalTools;"
+        f"interrupt_on_hangup(); LocalTools().run(['sh', '-c', 'echo $$ > {pid}; sleep 60'], limit_s=60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) != 0
+    assert _is_gone(int(pid.read_text()))
 
 
 def _is_gone(pid):
