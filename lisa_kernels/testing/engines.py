@@ -6,6 +6,7 @@ name                backend     what runs
 ``cuda``, ...       the same    what users run
 ``interpreted``     ``triton``  Triton's interpreter, made honest, under the sanitizer; programs in any order
 ``emulated``        ``triton``  the PTX that Triton compiles, in the emulator, once for each target; blocks in any order
+``emulated``        ``cuda``    likewise the PTX that nvcc compiles
 ``host``            ``cuda``    the CUDA C++ kernels through g++; threads in any order
 ==================  ==========  =====================================================================================
 
@@ -64,7 +65,7 @@ def find_engines(name: str, targets: tuple[str, ...] = DEFAULT_TARGETS) -> tuple
 
     Args:
         name: One of ``config.BACKENDS`` or ``MEANS``.
-        targets: Of ``emulated``: one engine for each.
+        targets: Of ``emulated``: two engines for each, Triton's code and nvcc's.
 
     Raises:
         ValueError: An unknown name or target.
@@ -76,7 +77,7 @@ def find_engines(name: str, targets: tuple[str, ...] = DEFAULT_TARGETS) -> tuple
     if name == "emulated":
         if unknown := [target for target in targets if target not in EMULATED_TARGETS]:
             raise ValueError(f"target is {unknown[0]!r}; it takes {', '.join(EMULATED_TARGETS)}.")
-        return tuple(_emulated(target) for target in targets)
+        return tuple(make(target) for target in targets for make in (_emulated, _emulated_cuda))
     if name == "host":
         return (_host(),)
     raise ValueError(f"backend is {name!r}; it takes {', '.join(BACKENDS + MEANS)}.")
@@ -124,18 +125,34 @@ def _emulated(target: str) -> Engine:
     return Engine(f"emulated {target}", "triton", within, ("same bits in any order",), _ORDER_SEEDS[:1], missing)
 
 
+def _emulated_cuda(target: str) -> Engine:
+    @contextlib.contextmanager
+    def within(seed: int | None) -> Iterator[None]:
+        from lisa_kernels.testing.cuda.ops import emulated_kernels
+
+        with use_backend("cuda"), emulated_kernels(target, block_order=seed):
+            yield
+
+    def missing() -> str | None:
+        from lisa_kernels.testing.cuda.ops import why_no_emulated_ops
+
+        return why_no_emulated_ops()
+
+    return Engine(f"emulated {target}, nvcc", "cuda", within, ("same bits in any order",), _ORDER_SEEDS[:1], missing)
+
+
 def _host() -> Engine:
     @contextlib.contextmanager
     def within(seed: int | None) -> Iterator[None]:
-        from lisa_kernels.testing.cuda import host_kernels
+        from lisa_kernels.testing.cuda.ops import host_kernels
 
         with use_backend("cuda"), host_kernels(thread_order=seed):
             yield
 
     def missing() -> str | None:
-        from lisa_kernels.testing.cuda import why_no_host
+        from lisa_kernels.testing.cuda.ops import why_no_host_ops
 
-        return why_no_host()
+        return why_no_host_ops()
 
     return Engine(
         "host",

@@ -15,19 +15,29 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]], ...] 
         re.compile(r"__pipeline_wait_prior\((\d+)\)"),
         lambda found: f"__pipeline_wait_prior({int(found[1]) + 1})",
     ),
-    ("mask", re.compile(r"(?<=if \()(?P<bound>[^()&|]*[^<&|])<(?![<=])"), lambda found: f"{found['bound']}<="),
-    ("index", re.compile(r"\[threadIdx\.x\]"), lambda found: "[threadIdx.x + 1]"),
-    ("index", re.compile(r"\bthreadIdx\.x (?=[/%])"), lambda found: "(threadIdx.x + 1) "),
+    # Spaces around it: a comparison, not a template's bracket.
+    ("mask", re.compile(r"(?<=[\w)\]]) < (?=[\w(])"), lambda found: " <= "),
+    ("index", re.compile(r"\bthreadIdx\.x\b"), lambda found: "(threadIdx.x + 1)"),
+    (
+        "store",
+        re.compile(r"(?<=[\s)])(?P<place>[\w.]+(\[[^=;\n]*\])+) = (?P<value>[^;=]+);"),
+        lambda found: f"{{ {found[0]} (&{found['place']})[1] = {found['value']}; }}",
+    ),
 )
 
 
 def cuda_mutants(source: str) -> list[Mutant]:
-    """Return every mutant of a ``.cu`` text: barriers deleted, waits and bounds loosened, thread indices shifted."""
+    """Return every mutant of a ``.cu`` text.
+
+    Barriers are deleted, waits and every ``<`` loosened, ``threadIdx.x`` shifted, stores to array elements repeated on
+    the next element.
+    """
     mutants = []
     for kind, pattern, replacement in _RULES:
         for found in pattern.finditer(source):
             after = replacement(found)
             text = source[: found.start()] + after + source[found.end() :]
             line = source.count("\n", 0, found.start()) + 1
-            mutants.append(Mutant(kind, line, found[0], "" if after == ";" else after, text))
+            shown = source.splitlines()[line - 1].strip()
+            mutants.append(Mutant(kind, line, shown, "" if after == ";" else " ".join(after.split()), text))
     return mutants
