@@ -6,10 +6,12 @@ There is no cycle model for AMD: no ``ceiling`` and no ``sim``.  The resource fi
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
+from lisa_kernels.testing.static.control_flow import natural_loops
 from lisa_kernels.testing.static.figures import KernelFigures, LoopFigures
 
 _LABEL = re.compile(r"^(\.?LBB\d+_\d+):")
@@ -75,27 +77,54 @@ def _resident_waves(text: str, lds: int, warps: int) -> tuple[int, str]:
     remark = re.search(r"; Occupancy:\s*(\d+)", text)
     limits = {"waves": _WAVES_PER_SIMD, "registers": int(remark[1]) if remark else 0}
     if lds:
-        limits["shared memory"] = _LDS_BYTES // lds * warps // _SIMDS
+        limits["shared memory"] = math.ceil(_LDS_BYTES // lds * warps / _SIMDS)
     limited_by = min(limits, key=limits.__getitem__)
     return limits[limited_by], limited_by
 
 
 def _hot_loop(lines: Sequence[str]) -> LoopFigures:
-    """The innermost loop with the fewest matrix instructions, the innermost longest loop without any, or all."""
-    labels = {match[1]: number for number, line in enumerate(lines) if (match := _LABEL.match(line))}
-    spans = []
-    for number, line in enumerate(lines):
-        if (match := _BRANCH.match(line)) and labels.get(match[1], number) < number:
-            spans.append((labels[match[1]], number))
-    innermost = [a for a in spans if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
-    matrix = [span for span in innermost if any(map(_MATRIX.search, lines[slice(*span)]))]
+    """The innermost loop with the fewest matrix instructions, the innermost longest loop without any, or all.
+
+    A loop is all blocks that can come back to its head: LLVM often puts masked loads and stores behind the branch back.
+    """
+    blocks, successors = _blocks(lines)
+    bodies = [body for body, _ in natural_loops(len(blocks), successors).values()]
+    loops = [[line for b in sorted(body) for line in blocks[b]] for body in bodies if not any(o < body for o in bodies)]
+    matrix = [loop for loop in loops if _count_matrix(loop)]
     if matrix:
-        start, end = min(matrix, key=lambda span: sum(bool(_MATRIX.search(x)) for x in lines[slice(*span)]))
-    elif innermost and not any(map(_MATRIX.search, lines)):
-        start, end = max(innermost, key=lambda span: span[1] - span[0])
+        hot = min(matrix, key=_count_matrix)
+    elif loops and not _count_matrix(lines):
+        hot = max(loops, key=len)
     else:
         return _figures(lines, "straight code", is_loop=False)
-    return _figures(lines[start : end + 1], lines[start].partition(":")[0], is_loop=True)
+    label = _LABEL.match(hot[0])
+    return _figures(hot, label[1] if label else "start", is_loop=True)
+
+
+def _blocks(lines: Sequence[str]) -> tuple[list[list[str]], dict[int, set[int]]]:
+    """Basic blocks as lines, and where each goes."""
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if _LABEL.match(line):
+            blocks.append([])
+        blocks[-1].append(line)
+        if _BRANCH.match(line) or "s_endpgm" in line:
+            blocks.append([])
+    at = {match[1]: b for b, block in enumerate(blocks) if block and (match := _LABEL.match(block[0]))}
+    successors: dict[int, set[int]] = {b: set() for b in range(len(blocks))}
+    for b, block in enumerate(blocks):
+        last = block[-1] if block else ""
+        branch = _BRANCH.match(last)
+        if branch and branch[1] in at:
+            successors[b].add(at[branch[1]])
+        ends = "s_endpgm" in last or (branch and "s_branch" in last)
+        if not ends and b + 1 < len(blocks):
+            successors[b].add(b + 1)
+    return blocks, successors
+
+
+def _count_matrix(lines: Sequence[str]) -> int:
+    return sum(bool(_MATRIX.search(line)) for line in lines)
 
 
 def _figures(lines: Sequence[str], head: str, *, is_loop: bool) -> LoopFigures:

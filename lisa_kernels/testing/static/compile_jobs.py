@@ -72,12 +72,13 @@ def _analyze(jobs: Sequence[Job], workers: int) -> list[Outcome]:
 
 
 def _attempt(record: LaunchRecord, target: str) -> tuple[KernelFigures | None, str]:
-    """Figures, or the first line of what the compiler or a missing tool says: one kernel must not end a whole table."""
+    """Figures, or what the compiler or a missing tool says: one kernel must not end a whole table."""
     try:
         return analyze_launch(record, target), ""
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        # Triton's first line is the place, its last the cause; the source stands between them.
+        lines = str(error).strip().splitlines() or ["no message"]
+        return None, f"{type(error).__name__}: {' '.join(dict.fromkeys((lines[0], lines[-1])))}"
 
 
 def _attempt_packed(parcel: bytes, target: str) -> tuple[KernelFigures | None, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lisa_kernels.testing.static import opcodes
 from lisa_kernels.testing.static.sass import Function, Instruction
@@ -92,7 +92,7 @@ def find_loops(graph: Graph, is_work: Callable[[Instruction], bool]) -> list[Loo
     Args:
         is_work: Whether an instruction occupies a pipe; a loop without one is a wait.
     """
-    bodies = _natural_loops(graph)
+    bodies = natural_loops(len(graph.blocks), graph.successors)
     found = []
     for head, (body, latches) in bodies.items():
         # Blocks that the compiler moved behind the latch are the rare way.
@@ -129,16 +129,17 @@ def _has_mma(graph: Graph, body: set[int]) -> bool:
     return any(opcodes.is_mma(i) for b in body for i in graph.instructions[slice(*graph.blocks[b])])
 
 
-def _natural_loops(graph: Graph) -> dict[int, tuple[set[int], set[int]]]:
-    """Return head block -> (blocks of the loop, blocks that branch back)."""
+def natural_loops(count: int, successors: Mapping[int, set[int]]) -> dict[int, tuple[set[int], set[int]]]:
+    """Return head block -> (blocks of the loop, blocks that branch back) of ``count`` blocks, entered at block 0."""
     predecessors: dict[int, set[int]] = defaultdict(set)
-    for block, successors in graph.successors.items():
-        for successor in successors:
+    # Padding behind a jump is reached by nobody: it must not count as a way into the block that follows it.
+    for block in _reachable(successors):
+        for successor in successors.get(block, ()):
             predecessors[successor].add(block)
-    dominators = _dominators(len(graph.blocks), predecessors)
+    dominators = _dominators(count, predecessors)
     loops: dict[int, tuple[set[int], set[int]]] = {}
-    for latch, successors in graph.successors.items():
-        for head in successors & dominators[latch]:
+    for latch in sorted(_reachable(successors)):
+        for head in successors.get(latch, set()) & dominators[latch]:
             body, pending = {head}, [latch]
             while pending:
                 block = pending.pop()
@@ -149,6 +150,16 @@ def _natural_loops(graph: Graph) -> dict[int, tuple[set[int], set[int]]]:
             blocks |= body
             latches.add(latch)
     return dict(sorted(loops.items()))
+
+
+def _reachable(successors: Mapping[int, set[int]]) -> set[int]:
+    reached, pending = set(), [0]
+    while pending:
+        block = pending.pop()
+        if block not in reached:
+            reached.add(block)
+            pending.extend(successors.get(block, ()))
+    return reached
 
 
 def _dominators(count: int, predecessors: dict[int, set[int]]) -> list[set[int]]:

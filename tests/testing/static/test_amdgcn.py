@@ -53,6 +53,30 @@ def test_accesses_have_the_bits_of_one_lane():
     assert hot.shared_access == {"ds_read2_b32.64": 1, "ds_read_u16.16": 1, "ds_write_b128.128": 1}
 
 
+MOVED = """
+kernel:
+	s_branch .LBB0_2
+.LBB0_1:
+	s_cbranch_scc1 .LBB0_4
+.LBB0_2:
+	v_add_u32_e32 v1, v2, v3
+	s_cbranch_execz .LBB0_1
+.LBB0_3:
+	global_load_ushort v9, v[2:3], off
+	s_branch .LBB0_1
+.LBB0_4:
+	s_endpgm
+    .vgpr_count:     16
+"""
+
+
+def test_a_block_behind_the_branch_back_belongs_to_the_loop():
+    """As LLVM lays out a masked load: between label and branch back alone there is none."""
+    hot = read(MOVED).hot
+    assert hot.is_loop
+    assert hot.global_access == {"global_load_ushort.16": 1}
+
+
 def test_without_a_loop_all_of_it_counts():
     hot = read(TEXT.replace("s_cbranch_scc1 .LBB0_1", "s_nop 0")).hot
     assert not hot.is_loop
@@ -66,7 +90,7 @@ def test_there_is_no_cycle_model():
 
 @pytest.mark.parametrize(
     ("shared", "waves", "limited_by"),
-    [(0, 4, "registers"), (62 * 1024, 1, "shared memory"), (65 * 1024, 0, "shared memory")],
+    [(0, 4, "registers"), (60 * 1024, 1, "shared memory"), (65 * 1024, 0, "shared memory")],
 )
 def test_shared_memory_given_at_launch_limits_the_waves(shared, waves, limited_by):
     figures = read(dynamic_shared_bytes=shared)

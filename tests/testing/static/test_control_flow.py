@@ -76,6 +76,13 @@ def test_a_branch_with_a_predicate_operand_falls_through():
     assert loop.has_mma
 
 
+def test_code_that_nobody_reaches_is_no_way_into_a_loop():
+    """Behind an unconditional branch stands padding that would fall into the loop's head."""
+    lines = ["BRA `(.L_x_0)", "NOP", ".L_x_0:", *WORK, "@P0 BRA `(.L_x_0)", "EXIT"]
+    (loop,) = hot(lines)
+    assert loop.is_loop
+
+
 def test_roles_are_the_outermost_long_loops():
     inner = [".L_x_1:", *WORK * 3, "@P0 BRA `(.L_x_1)"]
     lines = [".L_x_0:", *WORK, *inner, "@P1 BRA `(.L_x_0)", ".L_x_2:", *WORK * 3, "@P0 BRA `(.L_x_2)", "EXIT"]

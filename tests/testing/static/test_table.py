@@ -1,0 +1,54 @@
+"""The printed table: what it shows, and that no unit of speed is in it."""
+
+import re
+
+from lisa_kernels.testing.static.gates import Verdict
+from lisa_kernels.testing.static.table import Row, allowed, failures, table, trust_line
+from tests.testing.static.samples import KERNEL, kernel
+
+SPEED = re.compile(r"\b([TG]FLOP|TFLOPS|GB/s|TB/s|ms|us|µs|seconds)\b", re.IGNORECASE)
+
+
+def text_of(*rows):
+    return "\n".join(table(rows))
+
+
+def test_a_row_shows_resources_limit_instructions_and_model():
+    shown = text_of(Row("op", "matmul bf16", "sm_80", KERNEL))
+    for part in ("matmul bf16", "sm_80", "128", "2/SM, registers", "HMMA", "0.80", "0.60 (0.58-0.62)", "LDGSTS.128 8"):
+        assert part in shown
+
+
+def test_a_range_that_is_too_wide_is_not_shown_as_a_figure():
+    shown = text_of(Row("op", "job", "sm_80", kernel(loop={"sim_range": (0.5, 0.7)})))
+    assert "not measured (0.50-0.70)" in shown
+    assert "0.60 (" not in shown
+
+
+def test_a_kernel_without_figures_shows_the_reason_and_counts_as_failed():
+    row = Row("op", "job", "sm_80", None, "no nvdisasm")
+    assert "no figures: no nvdisasm" in text_of(row)
+    assert row.failed
+    assert "no nvdisasm" in "\n".join(failures([row]))
+
+
+def test_failed_and_allowed_gates_have_a_line_each_and_passed_ones_none():
+    passed = Verdict("mma", "passed", "HMMA")
+    verdicts = (Verdict("spills", "failed", "4 spills"), Verdict("width", "allowed", "LDG.32"), passed)
+    row = Row("op", "job", "sm_80", KERNEL, verdicts=verdicts)
+    assert row.failed
+    assert list(failures([row])) == ["  op, job, sm_80: spills: 4 spills"]
+    assert list(allowed([row])) == ["  op, job, sm_80: width: LDG.32"]
+
+
+def test_the_line_below_says_static_and_how_far_to_trust_it():
+    line = trust_line(["triton 3.9.0"])
+    assert line.startswith("static, compiled only, nothing was run (triton 3.9.0)")
+    assert "0.95 to 1.51" in line
+    assert "\n" not in line
+
+
+def test_no_unit_of_speed_is_printed():
+    row = Row("op", "job", "sm_80", KERNEL)
+    assert not SPEED.search(text_of(row) + trust_line([]) + str(KERNEL))
+    assert SPEED.search("312 TFLOPS"), "else the check finds nothing"
