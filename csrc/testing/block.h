@@ -116,6 +116,15 @@ inline void fail(const std::string& kind, const std::string& message) {
   __builtin_unreachable();
 }
 
+// The runtime would not start such a launch; here its first thread finds out.
+inline void check_launch_bounds(uint32_t threads) {
+  const uint32_t launched = blockDim.x * blockDim.y * blockDim.z;
+  if (launched > threads) {
+    fail("launch refused", "a block of " + std::to_string(launched) + " threads exceeds __launch_bounds__(" +
+                               std::to_string(threads) + ")");
+  }
+}
+
 inline bool complete(const Collective& collective, const Warp& warp) {
   const uint32_t expected = collective.mask & (warp.alive | collective.arrived);
   return (collective.arrived & expected) == expected;

@@ -51,6 +51,9 @@ template <class... Parameters>
 bool export_kernel(const char* name, void (*kernel)(Parameters...)) {
   std::string signature;
   ((signature += (signature.empty() ? "" : " ") + type_code<Parameters>()), ...);
+  const auto other = exports().find(name);
+  const bool taken = other != exports().end() && other->second.launch.function != reinterpret_cast<void (*)()>(kernel);
+  if (taken) signature = "ambiguous";
   exports()[name] = {KernelType<Parameters...>::launch(name, kernel), signature};
   return true;
 }

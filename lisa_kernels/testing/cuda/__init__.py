@@ -8,8 +8,8 @@ Four lines run a kernel of your own, threads in an order drawn from a seed::
     assert_matches(out, x.double().softmax(-1), depth=100)
 
 ``HostModule.build(..., sanitize=True)`` adds AddressSanitizer and UndefinedBehaviorSanitizer.  A missing
-``__syncthreads`` shows as wrong values under some seed, not under every: run three, and the PTX through the emulator for
-the sure check.  Times on the host say nothing about a GPU.
+``__syncthreads`` shows as wrong values under some seed, not under every: run three, and the PTX through the emulator
+for the sure check.  Times on the host say nothing about a GPU.
 """
 
 from lisa_kernels.testing.cuda.arguments import StructArgument, struct_argument

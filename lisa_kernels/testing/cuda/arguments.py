@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -177,7 +176,7 @@ def _number(name: str, code: str, value: Any) -> Packed:
         return Packed(bytes(torch.tensor([float(value)], dtype=_FLOATS[code]).view(torch.uint8).tolist()))
     if int(value) != value:
         raise TypeError(f"launch: {name} is {value}; it takes an integer.")
-    kind = _INTEGERS[re.sub(r"\D*$", "", code)]
+    kind = _INTEGERS[code]
     if kind(int(value)).value != int(value):
         raise ValueError(f"launch: {name} is {value}, which does not fit into {8 * ctypes.sizeof(kind)} bits.")
     return Packed(bytes(kind(int(value))))

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from lisa_kernels.testing.cuda.cache import as_file, cached_folder
+from lisa_kernels.testing.cuda.cache import as_file, cached_folder, source_texts
 from lisa_kernels.testing.cuda.toolchain import (
     find_compiler,
     find_cuda_headers,
@@ -25,6 +25,7 @@ _LINK_LIBRARY = ("-shared", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
 SANITIZERS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # Names the functions of dladdr, and keeps what looks unused.
 _LINK_PROGRAM = ("-rdynamic",)
+_SHOWN_ERRORS = 50
 
 
 def build(
@@ -47,7 +48,8 @@ def build(
     compiler, headers = find_compiler(), find_cuda_headers()
     with tempfile.TemporaryDirectory() as temporary:
         path = as_file(source, pathlib.Path(temporary))
-        texts = translate_tree(path, include_dirs)
+        # A text has no path that messages, and the cache, could know it by.
+        texts = translate_tree(path, include_dirs, "source.cu" if path.parent == pathlib.Path(temporary) else None)
         name = next(iter(texts))
         texts[name] += "".join(f"\nLISA_HOST_EXPORT({kernel})" for kernel in instantiate) + "\n"
     includes = [f"-I{folder}" for folder in (*include_dirs, shim_folder(), headers)]
@@ -69,7 +71,7 @@ def build(
 
     shim = [file.read_text() for file in sorted(shim_folder().glob("*.*")) if file.suffix in (".h", ".cpp")]
     parts = [version_of(compiler), str(headers), *flags, *includes, *texts.values(), *shim]
-    parts += [caller.read_text() for caller in plain]
+    parts += [text for caller in plain for text in source_texts(caller, include_dirs)]
     return cached_folder(parts, cache, make) / output
 
 
@@ -78,5 +80,5 @@ def _run(command: list[str], source: str) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if "error" in line or "undefined reference" in line]
-    shown = "\n".join(lines[:12]) or done.stderr
+    shown = "\n".join(lines[:_SHOWN_ERRORS]) or done.stderr
     raise RuntimeError(f"HostModule.build: g++ does not take {source}.\n{shown}")

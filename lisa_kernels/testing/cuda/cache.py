@@ -15,7 +15,9 @@ def default_cache() -> pathlib.Path:
     return pathlib.Path.home() / ".cache" / "lisa_kernels" / "cuda"
 
 
-def cached_folder(parts: Iterable[str], cache: pathlib.Path | None, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
+def cached_folder(
+    parts: Iterable[str], cache: pathlib.Path | None, make: Callable[[pathlib.Path], None]
+) -> pathlib.Path:
     """Return the folder that ``make`` filled for these parts, filling it at first use.
 
     Args:

@@ -16,7 +16,7 @@ _UNDEFINED = re.compile(r"^(?P<place>\S+?:\d+):\d+: runtime error: (?P<what>.+)$
 _RUNNING = re.compile(r"^lisa_host: (?P<thread>.+)$", re.MULTILINE)
 
 
-class HostFault(RuntimeError):
+class HostFault(RuntimeError):  # noqa: N818 - a fault of the kernel, not of the program
     """A launch that ended because of what the kernel did.
 
     Attributes:
@@ -37,7 +37,9 @@ def from_sanitizer(report: str) -> HostFault | None:
     running = _RUNNING.search(report)
     thread = f": {running['thread']}" if running else ""
     if match := _UNDEFINED.search(report):
-        return HostFault("undefined behaviour", f"{match['what']}, {match['place']}{thread}")
+        # Arrays whose size the compiler knows are checked by index, before the address is formed.
+        kind = "out of bounds" if "out of bounds" in match["what"] else "undefined behaviour"
+        return HostFault(kind, f"{match['what']}, {match['place']}{thread}")
     if match := _ADDRESS.search(report):
         access = _ACCESS.search(report)
         frame = _FRAME.search(report)

@@ -142,21 +142,28 @@ class HostModule:
         """
         if kernel not in self.kernels:
             raise ValueError(f"launch: there is no kernel {kernel}; it takes one of {', '.join(sorted(self.kernels))}.")
+        if self.kernels[kernel] == ("ambiguous",):
+            raise ValueError(f"launch: several namespaces have a kernel {kernel}; name each by build(instantiate=...).")
         packed, memories = pack(kernel, self.kernels[kernel], args)
         shape = (*_three(grid), *_three(block))
-        order = (_seed(seed), threads or 0)
         if self.sanitized:
+            order = (_seed(seed), threads or 0)
             run_sanitized(
                 self.path, kernel, packed, memories=memories, shape=shape, shared_bytes=shared_bytes, order=order
             )
             return
         values = [ctypes.create_string_buffer(argument.data, len(argument.data)) for argument in packed]
         addresses = (ctypes.c_void_p * (len(values) + 1))(*map(ctypes.addressof, values), None)
-        with self._launching(order):
+        with self.ordered(seed=seed, threads=threads):
             self._library.lisa_host_launch(kernel.encode(), (ctypes.c_uint32 * 6)(*shape), shared_bytes, addresses)
 
     def call(
-        self, function: str, *args: Any, seed: int | None = None, threads: int | None = None, returns: Any = ctypes.c_int
+        self,
+        function: str,
+        *args: Any,
+        seed: int | None = None,
+        threads: int | None = None,
+        returns: Any = ctypes.c_int,
     ) -> Any:
         """Return what an ``extern "C"`` host function of the source or of a caller returns.
 
@@ -178,14 +185,16 @@ class HostModule:
         except AttributeError:
             raise ValueError(f'call: {self.path} has no extern "C" function {function}.') from None
         host_function.restype = returns
-        with self._launching((_seed(seed), threads or 0)):
+        with self.ordered(seed=seed, threads=threads):
             return host_function(*args)
 
     @contextlib.contextmanager
     def run_through(self, executor: Callable[[HostLaunch], None]) -> Iterator[None]:
         """Hand every launch of this module, by ``launch`` or by a launcher's ``<<<>>>``, to ``executor`` instead."""
         if self._library is None:
-            raise ValueError("run_through: a module built with sanitize=True runs in another process; build it without.")
+            raise ValueError(
+                "run_through: a module built with sanitize=True runs in another process; build it without."
+            )
         errors: list[BaseException] = []
 
         def receive(pointer: Any) -> None:
@@ -204,10 +213,25 @@ class HostModule:
             raise errors[0]
 
     @contextlib.contextmanager
-    def _launching(self, order: tuple[int, int]) -> Iterator[None]:
+    def ordered(self, *, seed: int | None = None, threads: int | None = None) -> Iterator[None]:
+        """Order every launch inside the block, whoever calls the launcher (a torch op of the library, say).
+
+        Args:
+            seed: As in ``launch``.
+            threads: As in ``launch``.
+
+        Raises:
+            HostFault: A launch in the block went wrong; raised at its end.
+            ValueError: The module was built with sanitizers.
+        """
+        if self._library is None:
+            raise ValueError("ordered: a module built with sanitize=True runs in another process; build it without.")
         self._library.lisa_host_clear()
-        self._library.lisa_host_set(*order)
-        yield
+        self._library.lisa_host_set(_seed(seed), threads or 0)
+        try:
+            yield
+        finally:
+            self._library.lisa_host_set(0, 0)
         if kind := self._library.lisa_host_fault_kind():
             raise HostFault(kind.decode(), self._library.lisa_host_fault_message().decode())
 

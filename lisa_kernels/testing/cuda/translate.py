@@ -33,7 +33,11 @@ _REFUSED = {
 _SHARED = re.compile(r"(?:\bstatic\s+)?(\bextern\s+)?(?:\bstatic\s+)?(\bvolatile\s+)?\b__shared__\b")
 _ALIGNMENT = re.compile(r"\b(?:__align__|alignas)\s*\(")
 _KERNEL = re.compile(r"\b__global__\b")
-_BEFORE_KERNEL_NAME = re.compile(r"\s*(?:(?:void|static|inline|__noinline__|__forceinline__)\b|(__launch_bounds__)\s*\()")
+_BEFORE_KERNEL_NAME = re.compile(
+    r"\s*(?:(?:void|static|inline|__noinline__|__forceinline__)\b|(__launch_bounds__)\s*\()"
+)
+_LAUNCH_END = re.compile(r">>>(?=\s*\()")
+_BODY = re.compile(r"\s*\{")
 _NAME = re.compile(r"\s*([A-Za-z_]\w*)\s*\(")
 
 
@@ -54,19 +58,22 @@ def translate(text: str) -> str:
         ValueError: Brackets do not match.
     """
     code = blanked(text)
-    edits = [*_words(code), *_includes(text), *_shared(text, code), *_exports(code)]
+    edits = [*_words(code), *_includes(text), *_shared(text, code), *_kernels(code)]
     text = _apply(text, edits)
     # Launches last, on the new text: their arguments may hold what was edited above.
     return _apply(text, _launches(text, blanked(text)))
 
 
-def translate_tree(source: pathlib.Path, include_dirs: Sequence[pathlib.Path]) -> dict[str, str]:
+def translate_tree(
+    source: pathlib.Path, include_dirs: Sequence[pathlib.Path], shown: str | None = None
+) -> dict[str, str]:
     """Return the translated text of a file and of all files of the project that it includes.
 
     Args:
         source: A ``.cu`` file.
         include_dirs: Where its includes are looked for, after the including file's own folder.  What is found in none
             of them is left to the compiler.
+        shown: What messages call ``source``; None: its path.
 
     Returns:
         Text by file name; the first is ``source``.  Includes are rewritten to these names.
@@ -84,7 +91,8 @@ def translate_tree(source: pathlib.Path, include_dirs: Sequence[pathlib.Path]) -
         for start, end, included in includes(text):
             if found := find_include(included, [path.parent, *include_dirs]):
                 edits.append(_Edit(start, end, f'#include "{visit(found)}"'))
-        texts[name] = f'#line 1 "{path}"\n' + translate(_apply(text, edits))
+        called = shown if shown and name.startswith("0_") else path
+        texts[name] = f'#line 1 "{called}"\n' + translate(_apply(text, edits))
         return name
 
     visit(source.resolve())
@@ -197,21 +205,25 @@ def _split_at_commas(text: str) -> list[str]:
     return parts
 
 
-def _exports(code: str) -> list[_Edit]:
-    """Behind each kernel that is no template, what makes it known by name."""
+def _kernels(code: str) -> list[_Edit]:
+    """In each kernel a check of its launch bounds; behind it, unless it is a template, what makes it known by name."""
     edits = []
     for match in _KERNEL.finditer(code):
-        beginning = max(code.rfind(mark, 0, match.start()) for mark in ";{}")
-        if re.search(r"\btemplate\b", code[beginning + 1 : match.start()]):
-            continue
-        position = match.end()
+        position, bounds = match.end(), None
         while before := _BEFORE_KERNEL_NAME.match(code, position):
-            position = closing(code, before.end() - 1) + 1 if before[1] else before.end()
+            position = before.end()
+            if before[1]:
+                position = closing(code, before.end() - 1) + 1
+                bounds = _split_at_commas(code[before.end() : position - 1])[0].strip()
         if (name := _NAME.match(code, position)) is None:
             continue
-        after = closing(code, name.end() - 1) + 1
-        body = re.compile(r"\s*\{").match(code, after)
-        if body is not None:
+        body = _BODY.match(code, closing(code, name.end() - 1) + 1)
+        if body is None:
+            continue
+        if bounds:
+            edits.append(_Edit(body.end(), body.end(), f" ::lisa_host::check_launch_bounds({bounds});"))
+        beginning = max(code.rfind(mark, 0, match.start()) for mark in ";{}")
+        if not re.search(r"\btemplate\b", code[beginning + 1 : match.start()]):
             end = closing(code, body.end() - 1) + 1
             edits.append(_Edit(end, end, f" LISA_HOST_EXPORT({name[1]})"))
     return edits
@@ -221,7 +233,7 @@ def _launches(text: str, code: str) -> list[_Edit]:
     edits = []
     for match in re.finditer("<<<", code):
         start = _expression_before(code, match.start())
-        end = re.compile(r">>>(?=\s*\()").search(code, match.end())
+        end = _LAUNCH_END.search(code, match.end())
         if start is None or end is None:
             continue
         kernel = text[start : match.start()].strip()
