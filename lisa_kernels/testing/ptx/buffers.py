@@ -1,0 +1,126 @@
+"""Global memory: the tensors a kernel may touch, under their real addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from lisa_kernels.testing.ptx.faults import PtxError
+from lisa_kernels.testing.ptx.global_races import BlockOrder, GlobalHistory
+
+# The widest access; regions are laid out so that rows of any width start at multiples of it.
+_GRAIN = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """A named range of addresses that a kernel may access; a view as an argument narrows the range to the view."""
+
+    name: str
+    start: int
+    size: int
+    writable: bool = True
+
+    @classmethod
+    def of(cls, value: Any, name: str) -> Buffer:
+        """Of a CPU tensor or a numpy array, which must stay alive."""
+        if hasattr(value, "data_ptr"):
+            if value.device.type != "cpu":
+                raise ValueError(f"emulate: {name} is on {value.device}; it takes CPU tensors.")
+            extent = sum((size - 1) * abs(stride) for size, stride in zip(value.shape, value.stride(), strict=True))
+            size = (extent + 1) * value.element_size() if value.numel() else 0
+            return cls(name, value.data_ptr(), size)
+        return cls(name, value.ctypes.data, value.nbytes, value.flags.writeable)
+
+
+class Region:
+    """Overlapping buffers as one piece of memory with one history."""
+
+    def __init__(self, buffers: list[Buffer]) -> None:
+        self.buffers = buffers
+        self.start = min(buffer.start for buffer in buffers)
+        self.end = max(buffer.start + buffer.size for buffer in buffers)
+        self.writable = any(buffer.writable for buffer in buffers)
+        self.base = self.start // _GRAIN * _GRAIN
+        self.history: GlobalHistory | None = None
+        # Reaches into the pages' rest on both sides; the range is checked before each access.
+        room = -(-(self.end - self.base) // _GRAIN) * _GRAIN
+        self.bytes = np.frombuffer((ctypes.c_uint8 * room).from_address(self.base), np.uint8)
+
+    @property
+    def name(self) -> str:
+        return " and ".join(dict.fromkeys(buffer.name for buffer in self.buffers))
+
+    def describe(self, address: int) -> tuple[str, int]:
+        """Return the buffer that holds or is nearest to an address, and the byte offset from its start."""
+        nearest = min(self.buffers, key=lambda buffer: _distance(buffer, address))
+        return nearest.name, address - nearest.start
+
+
+class GlobalMemory:
+    """All buffers of a launch."""
+
+    def __init__(self, buffers: list[Buffer], *, agents: int, check_races: bool) -> None:
+        self.order = BlockOrder()
+        self.regions: list[Region] = []
+        pending: list[Buffer] = []
+        for buffer in sorted((buffer for buffer in buffers if buffer.size), key=lambda buffer: buffer.start):
+            # Buffers within one grain share a history as well: rows of two regions must not overlap.
+            if pending and buffer.start // _GRAIN * _GRAIN >= _rounded_end(pending):
+                self.regions.append(Region(pending))
+                pending = []
+            pending.append(buffer)
+        if pending:
+            self.regions.append(Region(pending))
+        if check_races:
+            for region in self.regions:
+                region.history = GlobalHistory(len(region.bytes), agents, self.order)
+        ranges = _merged_ranges(buffers)
+        self._starts = np.array([start for start, _ in ranges], np.int64)
+        self._ends = np.array([end for _, end in ranges], np.int64)
+        self._bases = np.array([region.base for region in self.regions], np.int64)
+
+    def find(self, addresses: np.ndarray, width: int, lanes: np.ndarray) -> np.ndarray:
+        """Return the region of each address.
+
+        Raises:
+            PtxError: Of kind ``out of bounds``, naming the nearest buffer.
+        """
+        if not len(self._starts):
+            raise PtxError("out of bounds", "global memory is accessed, and no argument is a tensor")
+        place = np.searchsorted(self._starts, addresses, "right") - 1
+        outside = (place < 0) | (addresses + width > self._ends[place])
+        if outside.any():
+            self._fail(int(addresses[outside][0]), width, tuple(lanes[outside].tolist()))
+        return np.searchsorted(self._bases, addresses, "right") - 1
+
+    def _fail(self, address: int, width: int, threads: tuple[int, ...]) -> None:
+        buffers = [buffer for region in self.regions for buffer in region.buffers]
+        nearest = min(buffers, key=lambda buffer: _distance(buffer, address))
+        offset = address - nearest.start
+        detail = f"{width} bytes at address {address:#x}; nearest is {nearest.name}"
+        detail += f" of {nearest.size} bytes, at byte offset {offset}"
+        raise PtxError("out of bounds", detail, threads=threads, buffer=nearest.name, offset=offset)
+
+
+def _rounded_end(buffers: list[Buffer]) -> int:
+    end = max(buffer.start + buffer.size for buffer in buffers)
+    return -(-end // _GRAIN) * _GRAIN
+
+
+def _merged_ranges(buffers: list[Buffer]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for start, end in sorted((buffer.start, buffer.start + buffer.size) for buffer in buffers if buffer.size):
+        # Neighbours that merely touch stay apart: an access across their border is a fault.
+        if ranges and start < ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((start, end))
+    return ranges
+
+
+def _distance(buffer: Buffer, address: int) -> int:
+    return max(buffer.start - address, address - (buffer.start + buffer.size - 1), 0)

@@ -1,0 +1,279 @@
+"""A launch: arguments, grid, and the blocks one after another (PTX ISA, section "Programming Model")."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import struct
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+import lisa_kernels.testing.ptx.instructions  # noqa: F401  registers all handlers
+from lisa_kernels.testing.ptx.block import Block
+from lisa_kernels.testing.ptx.buffers import Buffer, GlobalMemory
+from lisa_kernels.testing.ptx.clocks import Ticks
+from lisa_kernels.testing.ptx.faults import PtxError
+from lisa_kernels.testing.ptx.module import ModuleText
+from lisa_kernels.testing.ptx.operands import Immediate
+from lisa_kernels.testing.ptx.program import Program
+from lisa_kernels.testing.ptx.runner import run_block
+from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
+
+# Instructions after which a block that has not ended lets others run: it may spin on what they do.
+_PATIENCE = 200_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a launch is carried out.
+
+    Attributes:
+        blocks: Indices ``(x, y, z)`` of the blocks to run; None for all.
+        block_order: None for ascending order, or the seed of a random one.
+        schedule: ``"lockstep"``, or a seed: warps run one after another from one synchronisation to the next, in random
+            order. About as many times slower as there are warps.
+        check_races: Whether races and reads of unwritten shared memory are looked for.
+        buffers: Tensors that are reached through pointers stored in memory only.
+        max_instructions: A launch that runs more is taken to hang.
+    """
+
+    blocks: Collection[tuple[int, int, int]] | None = None
+    block_order: int | None = None
+    schedule: str | int = "lockstep"
+    check_races: bool = True
+    buffers: Sequence[Any] = ()
+    max_instructions: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if self.schedule != "lockstep" and not isinstance(self.schedule, int):
+            raise ValueError(f"emulate: schedule is {self.schedule!r}; it takes 'lockstep' or a seed.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a launch did.
+
+    Attributes:
+        kernel: Name of the kernel.
+        blocks: Blocks that ran.
+        instructions: Instructions executed, each counted once for all threads that ran it together.
+        printed: What the kernel printed, one text for each thread and call.
+    """
+
+    kernel: str
+    blocks: int
+    instructions: int
+    printed: tuple[str, ...]
+
+
+class Launch:
+    """One launch; what all its blocks share."""
+
+    def __init__(
+        self,
+        program: Program,
+        grid: Sequence[int],
+        block_shape: Sequence[int],
+        args: Sequence[Any],
+        *,
+        shared_bytes: int,
+        options: Options,
+        names: Sequence[str] = (),
+    ) -> None:
+        self.program, self.options = program, options
+        self.grid, self.block_shape = _three(grid, "grid"), _three(block_shape, "block")
+        self.threads_per_block = math.prod(self.block_shape)
+        self._check_threads()
+        count = self.threads_per_block
+        self.all_lanes = np.arange(count)
+        self.everyone = np.ones(count, bool)
+        self.warps, self.lane_in_warp = self.all_lanes // 32, self.all_lanes % 32
+        self.all_warps = np.arange(-(-count // 32))
+        self.agents = len(self.all_warps)
+        self.shared_bytes = program.static_shared + shared_bytes
+        self.ticks = Ticks()
+        self.printed: list[str] = []
+        buffers: list[Buffer] = list(program.buffers)
+        self.parameters = _pack(program, args, names, buffers)
+        buffers += [Buffer.of(value, f"buffers[{i}]") for i, value in enumerate(options.buffers)]
+        self.global_memory = GlobalMemory(buffers, agents=self.agents, check_races=options.check_races)
+        self.register_storage = {
+            name: STORAGE["pred"] if type_name == "pred" else UNSIGNED[STORAGE[type_name].itemsize]
+            for name, type_name in program.registers.items()
+        }
+        self._constants: dict[tuple[int, np.dtype], np.ndarray] = {}
+
+    def register_type(self, name: str) -> str:
+        """Declared type of a register."""
+        return self.program.registers[name]
+
+    def constant(self, operand: Immediate, storage: np.dtype) -> np.ndarray:
+        """A literal for every lane."""
+        key = (id(operand), storage)
+        values = self._constants.get(key)
+        if values is None:
+            values = self._constants[key] = np.full(self.threads_per_block, operand.as_storage(storage)[0])
+        return values
+
+    def run(self) -> Report:
+        """Run the blocks.
+
+        Raises:
+            PtxError: At the first fault.
+        """
+        indices = self._indices()
+        if self.options.block_order is not None:
+            np.random.default_rng(self.options.block_order).shuffle(indices)
+        waiting: list[Block] = []
+        instructions = 0
+        # Threads may compute with NaN and infinity, as on the device.
+        with np.errstate(all="ignore"):
+            for ordinal, index in enumerate(indices):
+                waiting.append(Block(self, index, ordinal))
+                waiting, ran = self._run_round(waiting)
+                instructions += ran
+            while waiting:
+                before = len(waiting)
+                waiting, ran = self._run_round(waiting)
+                instructions += ran
+                if instructions > self.options.max_instructions or (ran < before and len(waiting) == before):
+                    raise self._hangs(waiting[0], instructions)
+        return Report(self.program.name, len(indices), instructions, tuple(self.printed))
+
+    def _run_round(self, blocks: list[Block]) -> tuple[list[Block], int]:
+        left, total = [], 0
+        for block in blocks:
+            ended, ran = run_block(block, _PATIENCE)
+            total += ran
+            if not ended:
+                left.append(block)
+        return left, total
+
+    def _hangs(self, block: Block, instructions: int) -> PtxError:
+        running = np.nonzero(~block.threads.exited)[0]
+        return PtxError(
+            "deadlock", f"the launch has not ended after {instructions} instructions; these threads still run",
+            instruction=self.program.instructions[block.threads.pc].text,
+            source=self.program.instructions[block.threads.pc].source,
+            kernel=self.program.name, block=block.index, threads=tuple(running.tolist()),
+        )  # fmt: skip
+
+    def _indices(self) -> list[tuple[int, int, int]]:
+        every = [(x, y, z) for z in range(self.grid[2]) for y in range(self.grid[1]) for x in range(self.grid[0])]
+        if self.options.blocks is None:
+            return every
+        chosen = {_three(index, "blocks", fill=0) for index in self.options.blocks}
+        if unknown := chosen.difference(every):
+            raise ValueError(f"emulate: blocks names {min(unknown)}; the grid is {self.grid}.")
+        return [index for index in every if index in chosen]
+
+    def _check_threads(self) -> None:
+        required = self.program.function.required_threads
+        if not 1 <= self.threads_per_block <= 1024:
+            raise ValueError(f"emulate: a block has {self.threads_per_block} threads; it takes 1 to 1024.")
+        if required and required != self.threads_per_block:
+            raise ValueError(f"emulate: a block has {self.threads_per_block} threads; the kernel requires {required}.")
+
+
+class Module:
+    """PTX text of Triton, nvcc or your own; ``launch`` runs one of its kernels on CPU tensors."""
+
+    def __init__(self, text: str) -> None:
+        self.text = ModuleText(text)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the entries."""
+        return tuple(name for name, function in self.text.functions.items() if function.is_entry)
+
+    def program(self, name: str) -> Program:
+        """Return a kernel ready to run.
+
+        Raises:
+            PtxError: Of kind ``unsupported``, for an instruction or modifier that is not modelled.
+            ValueError: There is no such kernel.
+        """
+        if name not in self.kernels:
+            raise ValueError(f"Module.launch: name is {name!r}; the module has {', '.join(self.kernels)}.")
+        # Not kept between launches: module-level variables start anew each time.
+        return Program(self.text, name)
+
+    def launch(
+        self,
+        name: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        args: Sequence[Any],
+        *,
+        shared_bytes: int = 0,
+        names: Sequence[str] = (),
+        blocks: Iterable[tuple[int, int, int]] | None = None,
+        block_order: int | None = None,
+        schedule: str | int = "lockstep",
+        check_races: bool = True,
+        buffers: Sequence[Any] = (),
+    ) -> Report:
+        """Run a kernel in place on its arguments and return what it did.
+
+        Args:
+            name: One of ``kernels``.
+            grid: Blocks along x, y, z; later ones may be left out.
+            block: Threads along x, y, z.
+            args: CPU tensors, numpy arrays, numbers, None (a null pointer) or bytes (a struct), in order.
+            shared_bytes: Dynamic shared memory of a block.
+            names: Of the arguments, for faults.
+            blocks: Blocks to run; None for all.
+            block_order: None, or the seed of a random order.
+            schedule: ``"lockstep"``, or a seed: see ``Options``.
+            check_races: Whether races and reads of unwritten shared memory are looked for.
+            buffers: Memory that is reached through stored pointers only.
+
+        Raises:
+            PtxError: At the first fault.
+        """
+        options = Options(
+            None if blocks is None else frozenset(blocks), block_order, schedule, check_races, tuple(buffers)
+        )
+        program = self.program(name)
+        launch = Launch(program, grid, block, args, shared_bytes=shared_bytes, options=options, names=names)
+        return launch.run()
+
+
+def _pack(program: Program, args: Sequence[Any], names: Sequence[str], buffers: list[Buffer]) -> np.ndarray:
+    """Lay the arguments out as parameters, and append the buffers they point to."""
+    parameters = program.function.parameters
+    if len(args) != len(parameters):
+        raise ValueError(f"emulate: {program.name} has {len(parameters)} parameters; it was given {len(args)}.")
+    packed = bytearray(program.parameter_size)
+    for i, (parameter, value) in enumerate(zip(parameters, args, strict=True)):
+        name = f"argument {i}" + (f" ({names[i]})" if i < len(names) else "")
+        place = program.symbols[parameter.name][1]
+        packed[place : place + parameter.size] = _parameter_bytes(value, parameter, name, buffers)
+    return np.frombuffer(bytes(packed), np.uint8)
+
+
+def _parameter_bytes(value: Any, parameter, name: str, buffers: list[Buffer]) -> bytes:
+    if hasattr(value, "data_ptr") or hasattr(value, "ctypes"):
+        buffer = Buffer.of(value, name)
+        buffers.append(buffer)
+        value = buffer.start
+    if value is None:
+        value = 0
+    if isinstance(value, bytes):
+        if len(value) != parameter.size:
+            raise ValueError(f"emulate: {name} has {len(value)} bytes; the kernel takes {parameter.size}.")
+        return value
+    if parameter.type in ("f32", "f64"):
+        return struct.pack("<f" if parameter.type == "f32" else "<d", value)
+    if not isinstance(value, int):
+        raise TypeError(f"emulate: {name} is {type(value).__name__}; the kernel takes .{parameter.type}.")
+    return (value & ((1 << 8 * parameter.size) - 1)).to_bytes(parameter.size, "little")
+
+
+def _three(sizes: Sequence[int], what: str, fill: int = 1) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in sizes)
+    if not 1 <= len(sizes) <= 3:
+        raise ValueError(f"emulate: {what} is {sizes}; it takes one to three numbers.")
+    return (*sizes, *(fill,) * (3 - len(sizes)))

@@ -1,0 +1,306 @@
+"""State spaces and the generic address space (PTX ISA, section "State Spaces").
+
+Global and constant memory have their real addresses, so that pointers stored in tensors work.  The other spaces are
+windows above any address that a process can have.  Every access is checked: range, alignment, races, copies that are
+still under way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
+from lisa_kernels.testing.ptx.clocks import Clocks
+from lisa_kernels.testing.ptx.faults import PtxError
+from lisa_kernels.testing.ptx.races import AccessHistory
+
+WINDOWS = {"shared": 1 << 48, "local": 1 << 49, "param": 1 << 50}
+WINDOW_SIZE = 1 << 32
+# Parameters of device functions are kept per thread, above those of the kernel.
+THREAD_PARAMETERS = 1 << 20
+
+# What is under way in shared memory: kind of the fault, what a reader and a writer did wrong.
+COPY_UNDER_WAY, OPERAND_UNDER_WAY = 1, 2
+UNDER_WAY = {
+    COPY_UNDER_WAY: ("unfinished cp.async", "an asynchronous copy to these bytes has not been waited for"),
+    OPERAND_UNDER_WAY: ("unfinished wgmma", "a wgmma that has not been waited for still reads these bytes"),
+}
+
+
+class SharedMemory:
+    """Shared memory of one block; starts as 0xff, NaN in every float type."""
+
+    def __init__(self, size: int, agents: int, check_races: bool) -> None:
+        room = -(-size // 128) * 128 + 128
+        self.size = size
+        self.bytes = np.full(room, 0xFF, np.uint8)
+        self.history = AccessHistory(room, agents) if check_races else None
+        self.under_way = np.zeros(room, np.uint8)
+        self.anything_under_way = False
+
+    def mark(self, offsets: np.ndarray, what: int) -> None:
+        """Say what is under way at some bytes; 0 ends it."""
+        self.under_way[offsets] = what
+        self.anything_under_way = self.anything_under_way or bool(what)
+
+    def settle(self) -> None:
+        """Look whether anything is still under way."""
+        self.anything_under_way = bool(self.under_way.any())
+
+
+class BlockMemory:
+    """All memory that the threads of one block can reach.
+
+    ``addresses`` are int64, one for each of ``lanes`` (thread indices); data are ``[lanes, width]`` bytes.
+    """
+
+    def __init__(
+        self,
+        global_memory: GlobalMemory,
+        shared: SharedMemory,
+        clocks: Clocks,
+        *,
+        local: np.ndarray,
+        kernel_parameters: np.ndarray,
+        thread_parameters: np.ndarray,
+    ) -> None:
+        self.global_memory, self.shared, self.clocks = global_memory, shared, clocks
+        self.local, self.kernel_parameters, self.thread_parameters = local, kernel_parameters, thread_parameters
+
+    def load(
+        self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, strong: bool = False
+    ) -> np.ndarray:
+        """Return ``width`` bytes for each lane."""
+        _check_alignment(addresses, width, lanes)
+        data = np.empty((len(lanes), width), np.uint8)
+        for part, offsets, memory in self._parts(space, addresses, width, lanes):
+            data[part] = self._load_part(memory, offsets, width, lanes[part], strong)
+        return data
+
+    def store(
+        self, space: str, addresses: np.ndarray, data: np.ndarray, lanes: np.ndarray, *, strong: bool = False
+    ) -> None:
+        """Write the rows of ``data``, one for each lane."""
+        width = data.shape[1]
+        _check_alignment(addresses, width, lanes)
+        for part, offsets, memory in self._parts(space, addresses, width, lanes):
+            self._store_part(memory, offsets, data[part], lanes[part], strong)
+
+    def note(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
+        """Check an access as a load or a store would, without moving data."""
+        _check_alignment(addresses, width, lanes)
+        for part, offsets, memory in self._parts(space, addresses, width, lanes):
+            if isinstance(memory, np.ndarray):
+                continue
+            if writes:
+                changed = np.ones((len(offsets), width), bool)
+                self._check_write(memory, offsets // width, width, lanes[part], strong=False, changed=changed)
+            else:
+                self._check_read(memory, offsets // width, width, lanes[part], strong=False)
+
+    def check_async_read(self, offsets: np.ndarray, warp: int) -> None:
+        """Check that the async proxy may read bytes of shared memory for a warp.
+
+        Writes through the generic proxy must lie behind a ``fence.proxy.async`` (PTX ISA, section "Async proxy").
+        """
+        warps = np.full(len(offsets), warp)
+        lanes = warps * 32
+        self._check_size(offsets, 1, self.shared.size, lanes, "shared memory")
+        self._check_read(self.shared, offsets, 1, lanes, strong=False)
+        history = self.shared.history
+        if history is None:
+            return
+        unfenced = ~self.clocks.knows_proxied(warps, history.writes[offsets])
+        if unfenced.any():
+            detail = "no fence.proxy.async stands between the write of these bytes and this read by the async proxy"
+            self._fail("missing proxy fence", detail, self.shared, offsets, unfenced[:, None], lanes)
+
+    def locate(self, space: str, address: int, width: int, lane: int) -> tuple[np.ndarray, int]:
+        """Return the byte array that holds an address, and the place in it."""
+        parts = self._parts(space, np.array([address]), width, np.array([lane]))
+        _, offsets, memory = next(iter(parts))
+        if isinstance(memory, np.ndarray):
+            return memory[lane] if memory.ndim == 2 else memory, int(offsets[0])
+        return memory.bytes, int(offsets[0])
+
+    def note_atomic(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
+        """Check a read-modify-write."""
+        _check_alignment(addresses, width, lanes)
+        for part, offsets, memory in self._parts(space, addresses, width, lanes):
+            if isinstance(memory, np.ndarray):
+                continue
+            rows, changed = offsets // width, np.ones((len(offsets), width), bool)
+            self._check_read(memory, rows, width, lanes[part], strong=True)
+            self._check_write(memory, rows, width, lanes[part], strong=True, changed=changed)
+
+    def synchronise(
+        self, space: str, addresses: np.ndarray, lanes: np.ndarray, *, releases: bool, acquires: bool, fences: bool
+    ) -> None:
+        """Order blocks and warps by a strong access (see ``global_races``)."""
+        if self.shared.history is None:
+            return
+        keys = addresses
+        if space == "shared":
+            keys = addresses + WINDOWS["shared"]
+        # Shared memory of two blocks is not the same place.
+        keys = np.where(keys >= WINDOWS["shared"], keys + ((self.clocks.block_ordinal + 1) << 52), keys)
+        warps = lanes // 32
+        for warp in np.unique(warps):
+            self.global_memory.order.synchronise(
+                np.unique(keys[warps == warp]).tolist(), int(warp), self.clocks,
+                releases=releases, acquires=acquires, fences=fences,
+            )  # fmt: skip
+
+    def _parts(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray):
+        """Yield (which lanes, offsets, memory) for each piece of memory that the lanes hit."""
+        if not len(lanes):
+            return
+        if space == "generic":
+            yield from self._generic_parts(addresses, width, lanes)
+        elif space in ("global", "const"):
+            indices = self.global_memory.find(addresses, width, lanes)
+            first = indices[0]
+            if (indices == first).all():
+                region = self.global_memory.regions[first]
+                yield slice(None), addresses - region.base, region
+                return
+            for index in np.unique(indices):
+                region = self.global_memory.regions[index]
+                part = np.nonzero(indices == index)[0]
+                yield part, addresses[part] - region.base, region
+        elif space == "shared":
+            self._check_size(addresses, width, self.shared.size, lanes, "shared memory")
+            yield slice(None), addresses, self.shared
+        elif space == "local":
+            self._check_size(addresses, width, self.local.shape[1], lanes, "local memory")
+            yield slice(None), addresses, self.local
+        elif space == "param":
+            yield from self._parameter_parts(addresses, width, lanes)
+        else:
+            raise PtxError("unsupported", f"state space .{space} is not modelled")
+
+    def _generic_parts(self, addresses: np.ndarray, width: int, lanes: np.ndarray):
+        rest = np.ones(len(lanes), bool)
+        for space, start in WINDOWS.items():
+            inside = (addresses >= start) & (addresses < start + WINDOW_SIZE)
+            if inside.any():
+                rest &= ~inside
+                chosen = np.nonzero(inside)[0]
+                for part, offsets, memory in self._parts(space, addresses[chosen] - start, width, lanes[chosen]):
+                    yield chosen[part], offsets, memory
+        if rest.all():
+            yield from self._parts("global", addresses, width, lanes)
+        elif rest.any():
+            chosen = np.nonzero(rest)[0]
+            for part, offsets, memory in self._parts("global", addresses[chosen], width, lanes[chosen]):
+                yield chosen[part], offsets, memory
+
+    def _parameter_parts(self, addresses: np.ndarray, width: int, lanes: np.ndarray):
+        if (addresses < THREAD_PARAMETERS).all():
+            self._check_size(addresses, width, len(self.kernel_parameters), lanes, "the kernel's parameters")
+            yield slice(None), addresses, self.kernel_parameters
+        else:
+            offsets = addresses - THREAD_PARAMETERS
+            self._check_size(offsets, width, self.thread_parameters.shape[1], lanes, "a function's parameters")
+            yield slice(None), offsets, self.thread_parameters
+
+    def _check_size(self, offsets: np.ndarray, width: int, size: int, lanes: np.ndarray, where: str) -> None:
+        outside = (offsets < 0) | (offsets + width > size)
+        if outside.any():
+            first = int(offsets[outside][0])
+            raise PtxError(
+                "out of bounds", f"{width} bytes at offset {first} of {where}, which has {size} bytes",
+                threads=tuple(lanes[outside].tolist()), buffer=where, offset=first,
+            )  # fmt: skip
+
+    def _load_part(self, memory, offsets: np.ndarray, width: int, lanes: np.ndarray, strong: bool) -> np.ndarray:
+        rows = offsets // width
+        if isinstance(memory, np.ndarray):
+            if memory.ndim == 2:
+                return memory[lanes[:, None], offsets[:, None] + np.arange(width)]
+            return memory[offsets[:, None] + np.arange(width)]
+        self._check_read(memory, rows, width, lanes, strong)
+        return memory.bytes.reshape(-1, width)[rows]
+
+    def _store_part(self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool) -> None:
+        rows, width = offsets // width_of(data), width_of(data)
+        if isinstance(memory, np.ndarray):
+            if memory.ndim != 2:
+                raise PtxError("read only", "the kernel's parameters are written", threads=tuple(lanes.tolist()))
+            memory[lanes[:, None], offsets[:, None] + np.arange(width)] = data
+            return
+        if isinstance(memory, Region) and not memory.writable:
+            raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
+        table = memory.bytes.reshape(-1, width)
+        if memory.history is not None:
+            self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
+        elif self.shared.anything_under_way and memory is self.shared:
+            self._check_under_way(rows, width, lanes, writes=True)
+        table[rows] = data
+        if memory.history is not None and (table[rows] != data).any():
+            self._two_values(memory, rows, table[rows] != data, lanes)
+
+    def _check_read(self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool) -> None:
+        if memory is self.shared and self.shared.anything_under_way:
+            self._check_under_way(rows, width, lanes, writes=False)
+        if memory.history is None:
+            return
+        if memory is self.shared:
+            unwritten = memory.history.unwritten(rows, width)
+            if unwritten is not None:
+                self._fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
+        conflict = memory.history.read(rows, width, lanes // 32, self.clocks, atomic=strong)
+        if conflict is not None:
+            self._race("reads bytes that", memory, rows, conflict, lanes)
+
+    def _check_write(
+        self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool, *, changed: np.ndarray
+    ) -> None:
+        if memory is self.shared and self.shared.anything_under_way:
+            self._check_under_way(rows, width, lanes, writes=True)
+        if memory.history is None:
+            return
+        conflict = memory.history.write(rows, width, lanes // 32, self.clocks, atomic=strong, changed=changed)
+        if conflict is not None:
+            self._race("writes bytes that", memory, rows, conflict, lanes)
+
+    def _check_under_way(self, rows: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
+        states = self.shared.under_way.reshape(-1, width)[rows]
+        bad = states != 0 if writes else states == COPY_UNDER_WAY
+        if bad.any():
+            kind, detail = UNDER_WAY[int(states[bad][0])]
+            self._fail(kind, detail, self.shared, rows, bad, lanes)
+
+    def _race(self, verb: str, memory, rows: np.ndarray, conflict: np.ndarray, lanes: np.ndarray) -> None:
+        kind = "shared race" if memory is self.shared else "global race"
+        who = "another warp" if memory is self.shared else "another block or warp"
+        detail = f"this thread {verb} {who} accesses, and nothing orders the two"
+        self._fail(kind, detail, memory, rows, conflict, lanes)
+
+    def _two_values(self, memory, rows: np.ndarray, lost: np.ndarray, lanes: np.ndarray) -> None:
+        kind = "shared race" if memory is self.shared else "global race"
+        self._fail(kind, "two threads store different values in one byte by one instruction", memory, rows, lost, lanes)
+
+    def _fail(self, kind: str, detail: str, memory, rows: np.ndarray, bad: np.ndarray, lanes: np.ndarray) -> None:
+        width = bad.shape[1]
+        first = np.nonzero(bad.any(1))[0]
+        offset = int(rows[first[0]]) * width + int(np.nonzero(bad[first[0]])[0][0])
+        threads = tuple(lanes[first].tolist())
+        if memory is self.shared:
+            raise PtxError(kind, f"{detail} (shared memory, byte {offset})", threads=threads, offset=offset)
+        buffer, offset = memory.describe(memory.base + offset)
+        raise PtxError(kind, f"{detail} ({buffer}, byte {offset})", threads=threads, buffer=buffer, offset=offset)
+
+
+def width_of(data: np.ndarray) -> int:
+    return data.shape[1]
+
+
+def _check_alignment(addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
+    if not width & (width - 1):
+        odd = addresses & (width - 1) != 0
+        if odd.any():
+            raise PtxError(
+                "misaligned", f"{width} bytes at address {int(addresses[odd][0]):#x}, no multiple of {width}",
+                threads=tuple(lanes[odd].tolist()),
+            )  # fmt: skip
