@@ -91,8 +91,10 @@ def _catch(subject: Subject, text: str) -> tuple[str, str]:
     return "", ""
 
 
-def _kind(fault: Any) -> str:
-    return getattr(fault, "kind", None) or type(fault).__name__
+def _kind(error: Any) -> str:
+    """Return the kind of the first fault that an exception tells of."""
+    first = error.faults[0] if getattr(error, "faults", ()) else error
+    return getattr(first, "kind", type(error).__name__)
 
 
 def _wrong_values(outputs: Outputs, subject: Subject) -> str:
