@@ -209,7 +209,7 @@ def test_a_second_run_repeats_nothing_that_finished(kit):
 
 def test_an_old_file_is_never_read_as_the_result_of_a_command_that_wrote_none(kit):
     kit()
-    kit.machine.replies = [("lisa_kernels.verify", says("Segmentation fault", -11))]
+    kit.machine.replies = [("lisa_kernels.verify", says("ended early, status 0"))]
     assert kit(repeat=("verify",)) == 1
     assert "green" not in kit.statuses("verify").values()
 
@@ -226,6 +226,14 @@ def test_fresh_repeats_everything(kit):
     count = len(kit.machine.ran)
     kit(fresh=True)
     assert len(kit.machine.ran) == 2 * count
+
+
+def test_fresh_does_not_go_on_in_the_folder_of_another_day(kit):
+    kit.machine.replies = [("-m pytest", interrupt)]
+    kit()
+    kit.machine.replies, kit.machine.date = [], "2031-05-07"
+    kit(fresh=True)
+    assert sorted(path.name[-10:] for path in kit.root.iterdir()) == ["2031-05-06", "2031-05-07"]
 
 
 def test_one_step_can_be_repeated(kit):
