@@ -62,12 +62,14 @@ class Verdict:
 
     Attributes:
         status: ``"passed"``, ``"failed"``, ``"allowed"``, or ``"not judged"`` where there is nothing to compare with.
-        text: What was found against what is wanted; the reason of an exception.
+        text: What was found against what is wanted.
+        reason: Of the exception that was used.
     """
 
     gate: str
     status: str
     text: str
+    reason: str = ""
 
 
 def read_allowances(path: pathlib.Path) -> tuple[Allowance, ...]:
@@ -200,4 +202,4 @@ def _with_allowance(
         return Verdict(gate, "failed", text)
     if not within(allowance.limit):
         return Verdict(gate, "failed", f"{text}; the exception stops at {allowance.limit}")
-    return Verdict(gate, "allowed", f"{text}. Allowed: {allowance.reason}")
+    return Verdict(gate, "allowed", text, allowance.reason)

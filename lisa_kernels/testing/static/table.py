@@ -82,11 +82,14 @@ def failures(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def allowed(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield one line for each exception that was used, with its reason."""
+    """Yield one line for each exception that was used, with its reason and the targets it was used for."""
+    used: dict[tuple[str, str, str, str], list[str]] = {}
     for row in rows:
         for verdict in row.verdicts:
             if verdict.status == "allowed":
-                yield f"  {row.op}, {row.name}, {row.target}: {verdict.gate}: {verdict.text}"
+                used.setdefault((row.op, row.name, verdict.gate, verdict.reason), []).append(row.target)
+    for (op, name, gate, reason), targets in used.items():
+        yield f"  {op}, {name}: {gate}: {reason} ({', '.join(targets)})"
 
 
 def _lines(row: Row) -> Iterator[str]:

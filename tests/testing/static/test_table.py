@@ -1,5 +1,6 @@
 """The printed table: what it shows, and that no unit of speed is in it."""
 
+import dataclasses
 import re
 
 from lisa_kernels.testing.static.gates import Verdict
@@ -34,11 +35,12 @@ def test_a_kernel_without_figures_shows_the_reason_and_counts_as_failed():
 
 def test_failed_and_allowed_gates_have_a_line_each_and_passed_ones_none():
     passed = Verdict("mma", "passed", "HMMA")
-    verdicts = (Verdict("spills", "failed", "4 spills"), Verdict("width", "allowed", "LDG.32"), passed)
+    verdicts = (Verdict("spills", "failed", "4 spills"), Verdict("width", "allowed", "LDG.32", "why"), passed)
     row = Row("op", "job", "sm_80", KERNEL, verdicts=verdicts)
     assert row.failed
     assert list(failures([row])) == ["  op, job, sm_80: spills: 4 spills"]
-    assert list(allowed([row])) == ["  op, job, sm_80: width: LDG.32"]
+    other = dataclasses.replace(row, target="sm_90")
+    assert list(allowed([row, other])) == ["  op, job: width: why (sm_80, sm_90)"]
 
 
 def test_the_line_below_says_static_and_how_far_to_trust_it():
