@@ -8,7 +8,6 @@
 #include "barrier.h"
 #include "exports.h"
 #include "intrinsics.h"
-#include "run_on_fibers.h"
 #include "runtime.h"
 #include "shared.h"
 #include "warp.h"

@@ -1,11 +1,9 @@
-// The kernels of a library by name, and the C functions through which Python and driver.cpp run them.
+// The kernels of a library by name; exports.cpp has the C functions through which Python and driver.cpp run them.
 #pragma once
-#include <map>
 #include <string>
 
-#include "block.h"
+#include "keywords.h"
 #include "launch.h"
-#include "runtime.h"
 
 namespace lisa_host {
 
@@ -37,24 +35,13 @@ std::string type_code() {
     return sized('s');
 }
 
-struct Export {
-  Launch launch;
-  std::string signature;  // type codes, separated by spaces
-};
-
-inline std::map<std::string, Export>& exports() {
-  static std::map<std::string, Export> all;  // filled by initialisers of several files, in any order
-  return all;
-}
+void add_export(const Launch& launch, const std::string& signature);
 
 template <class... Parameters>
 bool export_kernel(const char* name, void (*kernel)(Parameters...)) {
   std::string signature;
   ((signature += (signature.empty() ? "" : " ") + type_code<Parameters>()), ...);
-  const auto other = exports().find(name);
-  const bool taken = other != exports().end() && other->second.launch.function != reinterpret_cast<void (*)()>(kernel);
-  if (taken) signature = "ambiguous";
-  exports()[name] = {KernelType<Parameters...>::launch(name, kernel), signature};
+  add_export(KernelType<Parameters...>::launch(name, kernel), signature);
   return true;
 }
 
@@ -66,51 +53,3 @@ bool export_kernel(const char* name, void (*kernel)(Parameters...)) {
 #define LISA_HOST_EXPORT(...)                                                           \
   [[maybe_unused]] static const bool LISA_HOST_JOIN(lisa_host_exported_, __COUNTER__) = \
       ::lisa_host::export_kernel(#__VA_ARGS__, __VA_ARGS__);
-
-// Returns the names of the kernels, each with a tab and its signature, one in a line.
-LISA_HOST_API const char* lisa_host_kernels() {
-  static std::string text;
-  text.clear();
-  for (const auto& [name, kernel] : ::lisa_host::exports()) text += name + "\t" + kernel.signature + "\n";
-  return text.c_str();
-}
-
-LISA_HOST_API void lisa_host_set(uint64_t seed, int32_t threads) {
-  ::lisa_host::state.seed = seed;
-  ::lisa_host::state.threads = threads;
-}
-
-// Null: the executor of this folder.
-LISA_HOST_API void lisa_host_execute_with(::lisa_host::Executor executor) {
-  ::lisa_host::state.executor = executor ? executor : ::lisa_host::run_on_fibers;
-}
-
-// Returns 0, or 1 if there is no such kernel.  `shape`: grid, then block.
-LISA_HOST_API int lisa_host_launch(const char* kernel, const uint32_t* shape, uint64_t shared_bytes,
-                                   void* const* arguments) {
-  using namespace lisa_host;
-  const auto found = exports().find(kernel);
-  if (found == exports().end()) return 1;
-  Launch launch = found->second.launch;
-  set_shape(launch, dim3(shape[0], shape[1], shape[2]), dim3(shape[3], shape[4], shape[5]), shared_bytes, nullptr);
-  launch.arguments = arguments;
-  // A caller without a launcher has nowhere to raise the limit.
-  state.shared_limits[launch.function] = kMostSharedBytes;
-  submit(launch);
-  return 0;
-}
-
-// The thread that runs on this OS thread, for the reports of sanitizers.
-LISA_HOST_API const char* lisa_host_running() {
-  static thread_local std::string text;
-  text = ::lisa_host::current ? ::lisa_host::describe(*::lisa_host::current) : "outside a kernel";
-  return text.c_str();
-}
-
-// The latest fault since lisa_host_clear; empty if there was none.
-LISA_HOST_API const char* lisa_host_fault_kind() { return ::lisa_host::state.fault.kind.c_str(); }
-LISA_HOST_API const char* lisa_host_fault_message() { return ::lisa_host::state.fault.message.c_str(); }
-LISA_HOST_API void lisa_host_clear() {
-  ::lisa_host::state.fault = {};
-  ::lisa_host::state.error = cudaSuccess;
-}

@@ -30,8 +30,8 @@ inline std::string hexadecimal(uint32_t mask) {
   return text;
 }
 
-// Ends the running thread and, through its block, the launch.  Called from device code only; see block.h.
-[[noreturn]] inline void fail(const std::string& kind, const std::string& message);
+// Ends the running thread and, through its block, the launch.  Called from device code only; see block.cpp.
+[[noreturn]] void fail(const std::string& kind, const std::string& message);
 
 // Faults in host code have no launch that could carry them.
 [[noreturn]] inline void die(const std::string& message) {

@@ -8,7 +8,7 @@
 // What the translator writes for the words `asm` and `__shared__` where it cannot translate them.
 #define LISA_HOST_REFUSE_ASM LISA_HOST_REFUSE("inline PTX (asm) is not modelled on the host") asm
 #define LISA_HOST_REFUSE_SHARED \
-  LISA_HOST_REFUSE("a __shared__ that is no variable's declaration is not modelled on the host")
+  LISA_HOST_REFUSE("a __shared__ that is no plain variable of a function is not modelled on the host")
 
 #undef __cluster_dims__
 #define __cluster_dims__(...) LISA_HOST_REFUSE("a thread block cluster (__cluster_dims__) is not modelled on the host")

@@ -15,6 +15,3 @@ T* dynamic_shared() {
 }
 
 }  // namespace lisa_host
-
-// At namespace scope this does not parse, and the message names the rule.
-#define LISA_HOST_DECLARE_EXTERN_SHARED_INSIDE_THE_KERNEL (void)0

@@ -27,28 +27,8 @@ T from_bits(uint64_t bits) {
   return value;
 }
 
-inline Collective& gathering(Warp& warp, const char* operation, uint32_t mask, const Location& where) {
-  const uint32_t mine = 1u << current->lane;
-  if (!(mask & mine)) {
-    fail("wrong sync mask", std::string(operation) + " with mask " + hexadecimal(mask) + " by lane " +
-                                std::to_string(current->lane) + ", which the mask leaves out, " + place(where));
-  }
-  Collective* unused = nullptr;
-  for (Collective& open : warp.collectives) {
-    if (!open.mask) unused = &open;
-    if (open.mask != mask || open.unread || open.arrived & mine) continue;
-    if (std::strcmp(open.operation, operation) != 0) {
-      fail("divergent warp", std::string(operation) + ", " + place(where) + ", while other lanes of its mask " +
-                                 hexadecimal(mask) + " are at " + open.operation);
-    }
-    return open;
-  }
-  Collective& opened = unused ? *unused : warp.collectives.emplace_back();
-  opened.mask = mask;
-  opened.arrived = opened.unread = opened.predicates = 0;
-  opened.operation = operation;
-  return opened;
-}
+// The open operation that this lane joins.
+Collective& gathering(Warp& warp, const char* operation, uint32_t mask, const Location& where);
 
 // Hands in a value, waits for the other lanes of the mask, and returns what `read` makes of all values.
 template <class Read>
@@ -61,10 +41,7 @@ auto collect(const char* operation, uint32_t mask, uint64_t value, bool predicat
   all.values[fiber.lane] = value;
   if (predicate) all.predicates |= mine;
   if (complete(all, warp)) {
-    all.unread = all.arrived;
-    Block& block = *fiber.block;
-    for (int lane = 0; lane < kWarpSize; lane++)
-      if (all.arrived >> lane & 1 && lane != fiber.lane) block.wake(block.fibers[fiber.index - fiber.lane + lane]);
+    open_for_reading(*fiber.block, all, fiber.index - fiber.lane);
   } else {
     wait_at(operation, where);
   }

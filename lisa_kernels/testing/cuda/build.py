@@ -25,6 +25,8 @@ _LINK_LIBRARY = ("-shared", "-Wl,-Bsymbolic", "-Wl,--no-undefined")
 SANITIZERS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # Names the functions of dladdr, and keeps what looks unused.
 _LINK_PROGRAM = ("-rdynamic",)
+_LIBRARY_SOURCES = ("host_runtime.cpp",)
+_PROGRAM_SOURCES = ("host_runtime.cpp", "driver.cpp")
 _SHOWN_ERRORS = 50
 
 
@@ -53,26 +55,41 @@ def build(
         name = next(iter(texts))
         texts[name] += "".join(f"\nLISA_HOST_EXPORT({kernel})" for kernel in instantiate) + "\n"
     includes = [f"-I{folder}" for folder in (*include_dirs, shim_folder(), headers)]
-    flags = [*_FLAGS, *(SANITIZERS if sanitize else _LIBRARY), *options]
-    plain = [*callers, *([shim_folder() / "driver.cpp"] if sanitize else [])]
+    common = [*_FLAGS, *(SANITIZERS if sanitize else _LIBRARY)]
+    runtime = _runtime(compiler, [*common, f"-I{headers}"], sanitize=sanitize, cache=cache)
+    flags = [*common, *options, *includes]
     output = "program" if sanitize else "kernels.so"
 
     def make(folder: pathlib.Path) -> None:
         for file, text in texts.items():
             (folder / file).write_text(text)
         force = ["-include", str(shim_folder() / "cuda_on_host.h"), "-x", "c++"]
-        objects = []
-        for position, (file, extra) in enumerate([(folder / name, force), *((caller, []) for caller in plain)]):
+        objects = [str(file) for file in sorted(runtime.glob("*.o"))]
+        for position, (file, extra) in enumerate([(folder / name, force), *((caller, []) for caller in callers)]):
             target = folder / f"{position}.o"
-            _run([compiler, *flags, *includes, *extra, "-c", str(file), "-o", str(target)], path.name)
+            _run([compiler, *flags, *extra, "-c", str(file), "-o", str(target)], path.name)
             objects.append(str(target))
         link = _LINK_PROGRAM if sanitize else _LINK_LIBRARY
         _run([compiler, *flags, *link, *objects, "-o", str(folder / output)], path.name)
 
-    shim = [file.read_text() for file in sorted(shim_folder().glob("*.*")) if file.suffix in (".h", ".cpp")]
-    parts = [version_of(compiler), str(headers), *flags, *includes, *texts.values(), *shim]
-    parts += [text for caller in plain for text in source_texts(caller, include_dirs)]
+    parts = [version_of(compiler), str(headers), *flags, *texts.values(), *_shim_texts()]
+    parts += [text for caller in callers for text in source_texts(caller, include_dirs)]
     return cached_folder(parts, cache, make) / output
+
+
+def _runtime(compiler: str, flags: list[str], *, sanitize: bool, cache: pathlib.Path | None) -> pathlib.Path:
+    """Return a folder with the objects that every library needs, compiled once for each set of flags."""
+
+    def make(folder: pathlib.Path) -> None:
+        for name in _PROGRAM_SOURCES if sanitize else _LIBRARY_SOURCES:
+            source = shim_folder() / name
+            _run([compiler, *flags, "-c", str(source), "-o", str(folder / f"{source.stem}.o")], name)
+
+    return cached_folder([version_of(compiler), *flags, *_shim_texts()], cache, make)
+
+
+def _shim_texts() -> list[str]:
+    return [file.read_text() for file in sorted(shim_folder().glob("*.*")) if file.suffix in (".h", ".cpp")]
 
 
 def _run(command: list[str], source: str) -> None:

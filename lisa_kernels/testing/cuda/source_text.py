@@ -16,6 +16,8 @@ _LITERALS = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
+# What may stand before a brace that opens no function: the string of extern "C" is blank.
+_SCOPE = re.compile(r"(\bnamespace(\s+\w+(\s*::\s*\w+)*)?|\bextern)\s*$")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -42,6 +44,25 @@ def closing(code: str, start: int) -> int:
             if depth == 0:
                 return position
     raise ValueError(f"translate: nothing closes the {opening!r} of line {line_of(code, start)}")
+
+
+def inside_function(code: str, position: int) -> bool:
+    """Return whether a position lies in braces other than those of namespaces and ``extern "C"``, and in no macro."""
+    scopes: list[bool] = []
+    for brace in re.finditer(r"[{}]", code[:position]):
+        if brace[0] == "{":
+            scopes.append(_SCOPE.search(code[: brace.start()]) is None)
+        elif scopes:
+            scopes.pop()
+    return any(scopes) and not _in_directive(code, position)
+
+
+def _in_directive(code: str, position: int) -> bool:
+    """Whether a position belongs to a line that starts with ``#``, continued lines included."""
+    start = code.rfind("\n", 0, position) + 1
+    while code[:start].endswith("\\\n"):
+        start = code.rfind("\n", 0, start - 1) + 1
+    return code[start:position].lstrip().startswith("#")
 
 
 def line_of(text: str, position: int) -> int:

@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from lisa_kernels.testing.cuda.source_text import blanked, closing, find_include, includes
+from lisa_kernels.testing.cuda.source_text import blanked, closing, find_include, includes, inside_function
 
 # Everything in them is in cuda_on_host.h.
 _PROVIDED = {
@@ -135,7 +135,9 @@ def _shared(text: str, code: str) -> list[_Edit]:
     for match in _SHARED.finditer(code):
         end = code.find(";", match.end())
         declaration = text[match.end() : end]
-        if match[1]:
+        if not inside_function(code, match.start()):
+            new = None
+        elif match[1]:
             new = _dynamic_shared(declaration)
         else:
             new = _static_shared(declaration, code[match.end() : end], volatile=bool(match[2]))
@@ -152,10 +154,7 @@ def _dynamic_shared(declaration: str) -> str | None:
     match = re.fullmatch(r"\s*(.+?)\s*\b(\w+)\s*\[\s*\]\s*", declaration, re.DOTALL)
     if match is None:
         return None
-    return (
-        f"LISA_HOST_DECLARE_EXTERN_SHARED_INSIDE_THE_KERNEL; {match[1]}* {match[2]} = "
-        f"::lisa_host::dynamic_shared<{match[1]}>()"
-    )
+    return f"{match[1]}* {match[2]} = ::lisa_host::dynamic_shared<{match[1]}>()"
 
 
 def _static_shared(declaration: str, code: str, *, volatile: bool) -> str | None:

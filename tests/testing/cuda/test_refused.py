@@ -13,7 +13,7 @@ HEADERS = {
 # What stands in the message, and the kernel or line of refused.cu that it must be found for.
 CONSTRUCTS = {
     "inline PTX (asm)": 2, "tex1Dfetch": 1, "__barrier_sync)": 1, "__barrier_sync_count": 1, "__activemask": 1,
-    "clock64": 1, "__cluster_dims__": 1, "a __shared__ that is no variable": 1, "__cvta_generic_to_shared": 1,
+    "clock64": 1, "__cluster_dims__": 1, "a __shared__ that is no plain variable": 1, "__cvta_generic_to_shared": 1,
     "cudaLaunchCooperativeKernel": 1, "cudaEventElapsedTime": 1, "__CUDA_ARCH__": 1,
 }  # fmt: skip
 

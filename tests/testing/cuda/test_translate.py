@@ -1,5 +1,7 @@
 """What the translator changes, and that all else stays on its line."""
 
+import ctypes
+
 import pytest
 
 from lisa_kernels.testing.cuda.source_text import blanked, includes
@@ -58,22 +60,31 @@ def test_dynamic_shared_memory_becomes_a_pointer(alignment):
     assert "unsigned char* raw = ::lisa_host::dynamic_shared<unsigned char>()" in got
 
 
-def test_dynamic_shared_memory_outside_a_function_does_not_compile(build):
-    with pytest.raises(RuntimeError, match="EXTERN_SHARED_INSIDE_THE_KERNEL"):
-        build("extern __shared__ float raw[];\n__global__ void k() { raw[0] = 1; }\n")
+@pytest.mark.parametrize("scope", ["{}", "namespace {{ {} }}", "namespace a::b {{ {} }}", 'extern "C" {{ {} }}'])
+def test_shared_memory_outside_a_function_is_refused(scope):
+    got = translate(scope.format("extern __shared__ float raw[];"))
+    assert "LISA_HOST_REFUSE_SHARED float raw[];" in got
+    assert "LISA_HOST_REFUSE" not in translate(scope.format("__device__ void f() { extern __shared__ float raw[]; }"))
+
+
+def test_shared_memory_in_a_macro_is_refused():
+    """Two uses in one function could not be told apart."""
+    got = translate("void f() {\n#define STAGE(T, name) \\\n  __shared__ T name[4];\n}\n")
+    assert "LISA_HOST_REFUSE_SHARED T name[4];" in got
 
 
 def test_kernels_are_exported_unless_templates_or_declarations():
-    text = "template <int N>\n__global__ void t() {}\n__global__ void d();\n__global__ void __launch_bounds__(f(1), 2) k() {}"
-    got = translate(text)
+    others = "template <int N>\n__global__ void t() {}\n__global__ void d();\n"
+    got = translate(others + "__global__ void __launch_bounds__(f(1), 2) k() {}")
     assert got.count("LISA_HOST_EXPORT") == 1
     assert got.endswith("k() { ::lisa_host::check_launch_bounds(f(1));} LISA_HOST_EXPORT(k)")
 
 
 def test_a_kernel_that_a_macro_defines_still_runs(build):
-    source = '#define DEFINE(T) __global__ void k_##T(T* x) { *x = 1; }\nDEFINE(int)\nextern "C" void f(int* x) { k_int<<<1, 1>>>(x); }\n'
-    import ctypes
-
+    source = (
+        "#define DEFINE(T) __global__ void k_##T(T* x) { *x = 1; }\nDEFINE(int)\n"
+        'extern "C" void f(int* x) { k_int<<<1, 1>>>(x); }\n'
+    )
     value = ctypes.c_int(0)
     build(source).call("f", ctypes.byref(value), returns=None)
     assert value.value == 1

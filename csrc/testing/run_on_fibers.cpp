@@ -1,5 +1,4 @@
 // The executor that comes with this folder: blocks over OS threads, threads as fibers.
-#pragma once
 #include <atomic>
 #include <memory>
 #include <numeric>
@@ -7,13 +6,15 @@
 #include <vector>
 
 #include "block.h"
+#include "keywords.h"
 #include "launch.h"
 #include "signals.h"
 
 namespace lisa_host {
+namespace {
 
 // Kept between launches: a block of 1024 threads needs 64 MiB of stacks (address space; pages are touched on use).
-inline std::vector<std::unique_ptr<Block>> idle_blocks;
+std::vector<std::unique_ptr<Block>> idle_blocks;
 
 // A permutation of the blocks without a table: i -> (step * i + first) mod count, step coprime to count.
 class BlockOrder {
@@ -85,7 +86,9 @@ class FiberRun {
   Fault fault_;  // the first; read after all workers have ended
 };
 
-inline void run_on_fibers(const Launch* launch) {
+}  // namespace
+
+void run_on_fibers(const Launch* launch) {
   if (current) fail("launch refused", "a kernel launches another one, which is not modelled");
   const std::lock_guard<std::mutex> one_at_a_time(state.running);
   const SignalHandlers handlers;
