@@ -74,7 +74,7 @@ prove: setup  ## prove the GPU code without a GPU, thoroughly; writes runs/prove
 static: setup  ## compile every GPU kernel for every target and print registers, spills, instructions
 	$(PY) -m bench static
 
-gpu: setup  ## judge and time everything on a GPU; writes runs/gpu/<device>-<date>/report.md (15 minutes; goes on if stopped)
+gpu: setup  ## judge and time everything on a GPU; resumable; writes runs/gpu/<device>-<date>/report.md (15 minutes)
 	@$(PY) -m bench gpu
 
 clean:      ## build outputs and caches; data, runs and .venv stay

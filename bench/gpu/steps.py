@@ -84,7 +84,7 @@ def verify(kit: Kit) -> None:
 
 
 def compare(kit: Kit) -> None:
-    """Known kernels on the GPU against fp64, and against what the emulator of PTX made of them."""
+    """Known kernels on the GPU against fp64, and against what the PTX emulator makes of the same code."""
     if reason := kit.device["specimens_why_not"]:
         kit.skip("specimens", reason)
     for shares, name in _countdown(kit.device["specimens"]):

@@ -32,14 +32,13 @@ def skip_where_refused(op, backend):
 def test_values_and_gradients_match_the_definition_in_fp64(op, backend, dtype):
     skip_where_refused(op, backend)
     spec = SPECS[op]
-    rows = [
-        row
-        for case in spec.cases
-        for row in judge_case(spec, case, dtype, device="cuda", backend=backend, behaviour=False)
-    ]
-    wrong = [f"{row.case}, {row.check}: {row.message}" for row in rows if row.status in (FAILED, SKIPPED)]
+    by_case = [judge_case(spec, case, dtype, device="cuda", backend=backend, behaviour=False) for case in spec.cases]
+    judged = [rows for rows in by_case if rows[0].status != SKIPPED]
+    if not judged:
+        pytest.skip(f"{op} on {backend}: {by_case[0][0].message}")
+    wrong = [f"{row.case}, {row.check}: {row.message}" for rows in judged for row in rows if row.status == FAILED]
     assert not wrong, "\n".join(wrong)
-    assert len(rows) >= 2 * len(spec.cases), "the judge must have looked at something"
+    assert all(len(rows) >= 2 for rows in judged), "the judge must have looked at something"
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.replace("_", "-"))

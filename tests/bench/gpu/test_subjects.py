@@ -1,4 +1,4 @@
-"""What the tools watch and compare: op cases on the CPU, specimens and stored emulations."""
+"""What the tools watch and compare: op cases on the CPU, specimens and their emulations."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.gpu import drive
-from bench.gpu.specimens import judge_specimen, read_emulated, run_specimen, ulps, write_emulated
+from bench.gpu.specimens import judge_specimen, run_specimen, ulps
 from lisa_kernels.core.launch import run_through
 
 CPU = torch.device("cpu")
@@ -75,31 +75,62 @@ def test_a_specimen_keeps_strides_and_padding_on_its_way_to_the_device(specimens
     assert x.as_strided((5, 1008), (1008, 1))[:, 1000:].isnan().all()
 
 
-def test_a_right_kernel_passes_and_says_that_no_emulation_is_stored(specimens, tmp_path):
+def refuse(name, arch):
+    raise ValueError(f"target is {arch!r}\nand more")
+
+
+def emulate(**changed):
+    """Return an emulator that computes by torch, with elements changed: ``place -> value``."""
+
+    def outputs(name, arch):
+        with run_through(softmax_by_torch):
+            found, _, _ = run_specimen(name, CPU)
+        out = found["out_ptr"].clone()
+        for index, change in changed.items():
+            out[0, int(index[1:])] = change(out[0, int(index[1:])])
+        return {"out_ptr": out}
+
+    return outputs
+
+
+def test_a_right_kernel_passes_and_says_why_there_is_no_emulation(specimens):
     with run_through(softmax_by_torch):
-        (row,) = judge_specimen("softmax", CPU, arch="sm_90", folder=tmp_path)
+        (row,) = judge_specimen("softmax", CPU, arch="sm_103", emulate=refuse)
     assert row["status"] == "passed"
-    assert row["emulator_reason"] == "no emulated output for sm_90 is stored (softmax-sm_90.pt)"
+    assert row["emulator_reason"] == "ValueError: target is 'sm_103'"
 
 
-def test_a_wrong_kernel_fails_with_its_place(specimens, tmp_path):
+def test_a_wrong_kernel_fails_with_its_place(specimens):
     with run_through(wrong_softmax):
-        (row,) = judge_specimen("softmax", CPU, arch="sm_90", folder=tmp_path)
+        (row,) = judge_specimen("softmax", CPU, arch="sm_90", emulate=emulate())
     assert row["status"] == "failed"
-    assert "out_ptr[2, 7]" in row["message"]
+    assert row["message"].startswith("softmax.out_ptr[2, 7]")
 
 
-def test_stored_emulations_are_compared_bit_by_bit(specimens, tmp_path):
+def test_the_distance_to_the_emulation_is_told_in_ulps(specimens):
     with run_through(softmax_by_torch):
-        outputs, _, _ = run_specimen("softmax", CPU)
-        moved = outputs["out_ptr"].clone()
-        moved[0, 0] = torch.nextafter(moved[0, 0], torch.tensor(1.0))
-        write_emulated("softmax", "sm_90", {"out_ptr": moved}, tmp_path)
-        (row,) = judge_specimen("softmax", CPU, arch="sm_90", folder=tmp_path)
-    assert (row["emulator"], row["max_ulp"]) == ("compared", 1)
+        up = emulate(_0=lambda x: torch.nextafter(x, torch.tensor(1.0)))
+        (row,) = judge_specimen("softmax", CPU, arch="sm_90", emulate=up)
+    assert (row["status"], row["emulator"], row["max_ulp"]) == ("passed", "compared", 1)
     assert row["equal"] == pytest.approx(1 - 1 / 5000)
 
 
-def test_an_emulation_of_another_target_is_not_taken(tmp_path):
-    write_emulated("softmax", "sm_80", {"out_ptr": torch.zeros(2)}, tmp_path)
-    assert read_emulated("softmax", "sm_90", tmp_path)[0] is None
+def test_a_wrong_emulation_fails_though_the_device_is_right(specimens):
+    with run_through(softmax_by_torch):
+        (row,) = judge_specimen("softmax", CPU, arch="sm_90", emulate=emulate(_3=lambda x: 2 * x))
+    assert row["status"] == "failed"
+    assert row["message"].startswith("emulated softmax.out_ptr[0, 3]")
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_emulator_of_this_repository_is_what_is_compared(specimens, arch):
+    with run_through(softmax_by_torch):
+        (row,) = judge_specimen("softmax", CPU, arch=arch)
+    assert (row["status"], row["emulator"]) == ("passed", "compared")
+
+
+def test_a_target_that_is_not_modelled_is_a_reason(specimens):
+    with run_through(softmax_by_torch):
+        (row,) = judge_specimen("softmax", CPU, arch="gfx1100")
+    assert row["emulator"] == "not compared"
+    assert "gfx1100" in row["emulator_reason"]
