@@ -19,7 +19,7 @@ from triton.runtime.interpreter import TensorHandle
 from lisa_kernels.testing.interpreter import dot
 from lisa_kernels.testing.interpreter.atomics import half_atomic
 from lisa_kernels.testing.interpreter.errors import refuse
-from lisa_kernels.testing.interpreter.formats import decode, encode, held_as_bits, numpy_dtype, to_integer
+from lisa_kernels.testing.interpreter.formats import decode, encode, held_as_bits, numpy_dtype, odd_sum, to_integer
 
 _COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
 _NO_ADVICE = "Check this kernel by running its compiled code."
@@ -113,10 +113,11 @@ class HonestBuilder(stock.InterpreterBuilder):
 
     def create_fma(self, x: TensorHandle, y: TensorHandle, z: TensorHandle) -> TensorHandle:
         dtype = z.dtype.scalar
-        if not held_as_bits(dtype):
+        if dtype.is_fp64():
             return super().create_fma(x, y, z)
+        # Two factors of up to 24 bits: their product is exact in fp64.
         wide = [_values(handle).astype(np.float64) for handle in (x, y, z)]
-        return TensorHandle(encode(wide[0] * wide[1] + wide[2], dtype), dtype)
+        return TensorHandle(encode(odd_sum(wide[0] * wide[1], wide[2]), dtype), dtype)
 
     # Products of tiles.
 

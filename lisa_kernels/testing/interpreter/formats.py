@@ -59,6 +59,19 @@ def encode(values: np.ndarray, dtype: tl.dtype, *, toward_zero: bool = False) ->
     return bits.view(held.dtype)
 
 
+def odd_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the fp64 sum, made odd where it is inexact: a second rounding to a narrower format then equals one.
+
+    The error of the sum is that of Knuth's two-sum (Boldo and Melquiond, IEEE Trans. Computers 57, 2008).
+    """
+    total = np.asarray(a + b)
+    rest = total - a
+    error = (a - (total - rest)) + (b - rest)
+    even = (total.view(np.uint64) & np.uint64(1)) == 0
+    inexact = even & (error != 0) & np.isfinite(error)
+    return np.where(inexact, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)), total)
+
+
 def to_integer(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return floats truncated to integers; NaN gives 0 and the rest saturates, as ``cvt.rzi`` does (PTX ISA, cvt)."""
     if dtype == np.bool_:

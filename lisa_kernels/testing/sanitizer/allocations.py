@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,44 +20,63 @@ _EMPTY = {
 _TORCH_OWN = ("aten", "prims", "prim")
 
 
+class Watcher(Protocol):
+    """What is told about tensors."""
+
+    # Whether a kernel runs at the moment: what the interpreter does with tensors is its own business.
+    launching: bool
+    # How many launches there were.
+    launches: int
+
+    def on_empty(self, tensor: Tensor) -> None:
+        """A new tensor holds nothing."""
+
+    def on_filled(self, tensor: Tensor) -> None:
+        """An operator returned or changed a tensor."""
+
+
 class Allocations(TorchDispatchMode):
-    """Tells about new unfilled tensors, and about tensors that PyTorch's own operators fill.
+    """Tells about new unfilled tensors, and about tensors that operators fill.
 
-    Operators of other libraries are looked into: what they allocate for their kernels is what matters here.
-
-    Args:
-        on_empty: Called with a new tensor that holds nothing.
-        on_filled: Called with a tensor that an operator of PyTorch returned or changed.
-        paused: Returns whether to look away.
+    Operators of other libraries are looked into: what they allocate for their kernels is what matters here.  One that
+    launches no Triton kernel fills its results unseen, in native code.
     """
 
-    def __init__(
-        self, on_empty: Callable[[Tensor], None], on_filled: Callable[[Tensor], None], paused: Callable[[], bool]
-    ) -> None:
+    def __init__(self, watcher: Watcher) -> None:
         super().__init__()
-        self._on_empty, self._on_filled, self._paused = on_empty, on_filled, paused
+        self._watcher = watcher
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func.namespace not in _TORCH_OWN and any(tensor.is_cpu for tensor in _tensors((args, kwargs))):
+        foreign = func.namespace not in _TORCH_OWN and any(tensor.is_cpu for tensor in _tensors((args, kwargs)))
+        launches = self._watcher.launches
+        if foreign:
             # Past this mode's own key, with the mode on again for what the operator calls.
             with self:
-                return func.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), *args, **kwargs)
-        result = func(*args, **kwargs)
-        if self._paused():
+                result = func.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), *args, **kwargs)
+        else:
+            result = func(*args, **kwargs)
+        if self._watcher.launching or self._watcher.launches > launches:
             return result
         if func in _EMPTY:
-            self._on_empty(result)
-            return result
-        written = [argument.name for argument in func._schema.arguments if argument.is_write]
-        named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | dict(kwargs)
-        changed = [named[name] for name in written if name in named]
-        if changed or not any(item.alias_info for item in func._schema.returns):
-            for tensor in _tensors((changed, result)):
-                self._on_filled(tensor)
+            self._watcher.on_empty(result)
+        else:
+            for tensor in _filled(func._schema, args, kwargs, result):
+                self._watcher.on_filled(tensor)
         return result
+
+
+def _filled(schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Iterator[Tensor]:
+    """The tensors that an operator changes, and those that it returns new; not views."""
+    names = [argument.name for argument in schema.arguments]
+    named = dict(zip(names, args, strict=False)) | dict(kwargs)
+    for argument in schema.arguments:
+        if argument.is_write and argument.name in named:
+            yield from _tensors(named[argument.name])
+    if not any(item.alias_info for item in schema.returns):
+        yield from _tensors(result)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

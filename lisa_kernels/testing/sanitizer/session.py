@@ -30,12 +30,16 @@ class Report:
     """What a ``sanitize`` block saw; printing it lists the faults and the traffic.
 
     Attributes:
-        faults: All faults so far; those of one kind, line and tensor are one.
         traffic: Bytes by tensor.
     """
 
-    faults: tuple[Fault, ...] = ()
-    traffic: Traffic = dataclasses.field(default_factory=Traffic)
+    traffic: Traffic
+    _log: FaultLog
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """All faults so far; those of one kind, line and tensor are one."""
+        return tuple(self._log)
 
     def __str__(self) -> str:
         found = "\n".join(map(str, self.faults)) or "no faults"
@@ -89,16 +93,14 @@ def sanitize(
     session = _Session(tensors or {}, frozenset(outputs), frozenset(exempt), poison)
     builder = SanitizerBuilder(session.checker, session.on_launch, program_order=program_order)
     try:
-        with installed(builder), Allocations(session.on_empty, session.on_filled, lambda: session.launching):
+        with installed(builder), Allocations(session):
             yield session.report
     except Exception as error:
-        session.report.faults = tuple(session.log)
         if session.report.faults:
             error.add_note(f"sanitize saw before: {SanitizerError(session.report.faults)}")
         raise
     session.check_outputs()
     session.count_distinct()
-    session.report.faults = tuple(session.log)
     if session.report.faults and raise_on_fault:
         raise SanitizerError(session.report.faults)
 
@@ -109,9 +111,10 @@ class _Session:
     def __init__(
         self, tensors: Mapping[str, Tensor], outputs: frozenset[str], exempt: frozenset[str], poison: bool
     ) -> None:
-        self.memory, self.log, self.report = Memory(), FaultLog(), Report()
+        self.memory, self.log = Memory(), FaultLog()
+        self.report = Report(Traffic(), self.log)
         self.checker = Checker(self.memory, self.log, self.report.traffic, exempt)
-        self.launching = False
+        self.launching, self.launches = False, 0
         self._outputs, self._poison = outputs, poison
         self._views: dict[str, View] = {}
         self._named = dict(tensors)
@@ -140,7 +143,7 @@ class _Session:
                 views[start] = [self._views[name]]
         for shadow in self.memory:
             shadow.allow(views.get(shadow.start, []))
-        self.launching = True
+        self.launching, self.launches = True, self.launches + 1
 
     def on_empty(self, tensor: Tensor) -> None:
         if tensor.is_cpu and tensor.numel():

@@ -7,6 +7,7 @@ import triton.language as tl
 from triton.runtime.errors import InterpreterError
 
 from lisa_kernels.testing.interpreter import honest_interpreter
+from tests.interpreted.stock import states_stock
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -44,6 +45,7 @@ def ones_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
     tl.atomic_add(out_ptr + tl.zeros((BLOCK,), tl.int32), tl.load(x_ptr + tl.arange(0, BLOCK)))
 
 
+@states_stock
 def test_stock_has_no_bf16_atomics():
     """Notices when Triton adds them."""
     with pytest.raises(InterpreterError):

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lisa_kernels.testing import assert_matches, compare
 from lisa_kernels.testing.interpreter import honest_interpreter
+from tests.interpreted.stock import needs_scaled_dot, states_stock
 
 SIZE = 64
 
@@ -41,6 +42,7 @@ def test_dot_is_the_fp32_product_of_the_operands(dtype):
         assert_matches(product(a, b), a.double() @ b.double() + 1, depth=SIZE)
 
 
+@states_stock
 def test_stock_bf16_dot_is_wrong():
     """Multiplies bits: notices when Triton mends it."""
     a, b = random(torch.bfloat16, 0), random(torch.bfloat16, 1)
@@ -75,6 +77,7 @@ def test_tf32_drops_13_bits_of_each_operand():
         assert_matches(product(a, b, "tf32"), cut[0] @ cut[1] + 1, depth=SIZE)
 
 
+@states_stock
 def test_stock_computes_tf32_in_full_fp32():
     """Notices when Triton rounds it."""
     a, b = random(torch.float32, 0), random(torch.float32, 1)
@@ -92,6 +95,7 @@ def test_split_products_are_as_good_as_their_parts(precision, least, most):
     assert least < error < most
 
 
+@states_stock
 def test_stock_refuses_bf16x3():
     a = random(torch.float32, 0)
     with pytest.raises(Exception, match="input_precision must be one of"):
@@ -122,6 +126,7 @@ def scaled_kernel(
 E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=torch.float64)
 
 
+@needs_scaled_dot
 @pytest.mark.parametrize("kind", ["e4m3", "e5m2", "e2m1"])
 def test_scaled_dot_multiplies_blocks_of_32_by_their_power_of_two(kind):
     generator = torch.Generator().manual_seed(0)

@@ -7,9 +7,11 @@ import triton.language as tl
 
 from lisa_kernels.testing import same_bits
 from lisa_kernels.testing.interpreter import honest_interpreter
+from tests.interpreted.stock import needs_fnuz, states_stock
 
 BLOCK = 1024
-FP8 = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+FNUZ = [pytest.param(dtype, marks=needs_fnuz) for dtype in (torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)]
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2, *FNUZ)
 NARROW = (torch.float16, torch.bfloat16, *FP8)
 WIDE = (torch.float32, torch.float64)
 
@@ -67,6 +69,7 @@ def test_every_value_of_a_narrow_format_widens_exactly(dtype, wide):
         assert equal(cast(x, wide), x.to(wide))
 
 
+@states_stock
 def test_stock_truncates_to_bf16():
     """Notices when Triton mends it."""
     x = numbers()

@@ -9,6 +9,7 @@ from triton.language.extra.libdevice import erf as imported_erf
 
 from lisa_kernels.testing import assert_matches, same_bits
 from lisa_kernels.testing.interpreter import NotInterpretedError, honest_interpreter
+from tests.interpreted.stock import states_stock
 
 UNARY = {
     libdevice.tanh: torch.tanh, libdevice.log1p: torch.log1p, libdevice.rsqrt: torch.rsqrt,
@@ -135,6 +136,7 @@ def test_what_is_not_known_is_refused():
         exotic_kernel[(1,)](torch.zeros(1, dtype=torch.int32))
 
 
+@states_stock
 def test_stock_libdevice_returns_none():
     """Notices when Triton mends it."""
     assert libdevice.tanh(torch.zeros(1)) is None

@@ -7,6 +7,7 @@ import triton.language as tl
 
 from lisa_kernels.testing import assert_matches, same_bits
 from lisa_kernels.testing.interpreter import NotInterpretedError, honest_interpreter
+from tests.interpreted.stock import states_stock
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 ROWS, COLUMNS = 8, 64
@@ -122,6 +123,7 @@ def test_half_sums_round_after_each_addition():
     assert torch.equal(got[0] % 4, torch.tensor(0.0).half())
 
 
+@states_stock
 def test_stock_bf16_sum_is_wrong():
     """Adds bits: notices when Triton mends it."""
     x = rows(torch.bfloat16)
@@ -146,6 +148,7 @@ def test_extremes_and_their_indices_are_those_of_torch(op, rule, kind, dtype):
         assert same_bits(run(op, x, kind), rule(x))
 
 
+@states_stock
 def test_stock_bf16_argmax_is_wrong():
     """Compares bits, so that a negative number is the largest: notices when Triton mends it."""
     x = rows(torch.bfloat16)

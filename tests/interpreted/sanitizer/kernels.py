@@ -29,6 +29,22 @@ def below_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def widened_store_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
+    """Stores 8 bytes a lane into a tensor of 4."""
+    offs = tl.arange(0, BLOCK)
+    wide = out_ptr.to(tl.pointer_type(tl.float64))
+    tl.store(wide + offs, tl.load(x_ptr + offs).to(tl.float64))
+
+
+@triton.jit
+def bytes_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
+    """Copies a tensor of any dtype byte by byte."""
+    offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x, out = x_ptr.to(tl.pointer_type(tl.int8)), out_ptr.to(tl.pointer_type(tl.int8))
+    tl.store(out + offs, tl.load(x + offs))
+
+
+@triton.jit
 def hole_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out_ptr + offs, tl.load(x_ptr + offs, mask=offs < n), mask=offs < n - 1)

@@ -83,6 +83,25 @@ def test_a_store_past_the_end_is_out_of_bounds_and_does_not_happen():
     assert storage[N:].eq(0).all()
 
 
+def test_a_widened_store_leaves_the_tensor_halfway():
+    with sanitize(raise_on_fault=False) as report:
+        kernels.widened_store_kernel[(1,)](torch.ones(32), torch.zeros(32), 32)
+    assert only(report).where == "store 1 element past the end of out_ptr, float32 (32)"
+    assert only(report).lanes == "16 of 32 lanes, first [16]"
+
+
+def test_bytes_of_an_element_are_told_apart():
+    """Two programs write the halves of one fp32: no byte twice, so no race."""
+    x, out = torch.randn(24), torch.zeros(24)
+    with sanitize(outputs=["out_ptr"]) as report:
+        kernels.bytes_kernel[(48,)](x, out, 2)
+    assert torch.equal(x, out)
+    assert report.traffic["x_ptr"].loaded == 96
+    with sanitize(raise_on_fault=False) as report:
+        kernels.bytes_kernel[(49,)](x, out, 2)
+    assert [(fault.kind, fault.elements) for fault in report.faults] == [(faults.OUT_OF_BOUNDS, 2)] * 2
+
+
 def test_a_load_past_the_end_gives_nan():
     x, out = torch.ones(128), torch.zeros(128)
     with sanitize(raise_on_fault=False):
@@ -200,6 +219,22 @@ def test_memory_that_an_operator_of_another_library_allocates_is_known():
         with sanitize(raise_on_fault=False) as report:
             torch.ops.lisa_sanitizer_test.total(torch.ones(N), parts)
         assert kinds(report) == found
+
+
+def test_what_native_code_fills_holds_something():
+    """An operator that launches no Triton kernel writes past PyTorch."""
+    library = torch.library.Library("lisa_sanitizer_native", "DEF")
+    library.define("ones(Tensor like) -> Tensor")
+
+    def ones(like):
+        out = torch.empty(like.shape)
+        out.numpy()[:] = 1.0
+        return out
+
+    library.impl("ones", ones, "CPU")
+    with sanitize():
+        work = torch.ops.lisa_sanitizer_native.ones(torch.zeros(4))
+        kernels.combine_kernel[(1,)](work, torch.zeros(1), 4, 4)
 
 
 def test_a_racy_sum_is_a_race_even_in_the_plain_order():
