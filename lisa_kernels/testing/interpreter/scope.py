@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 import triton
 from triton.language.extra import libdevice
 from triton.runtime import interpreter as stock
@@ -125,6 +126,13 @@ def _time_nothing(call: Callable[[], None], quantiles: Sequence[float] | None = 
 
 
 def _check_interface() -> None:
+    old, numpy = triton.__version__.startswith("3.6."), tuple(map(int, np.__version__.split(".")[:2]))
+    if old and numpy >= (2, 4):
+        # Its loops over run-time bounds convert arrays of one element to int, which numpy 2.4 refuses.
+        raise RuntimeError(
+            f"honest_interpreter: numpy is {np.__version__}; beside Triton 3.6 it takes numpy<2.4. "
+            "Install triton>=3.7, or numpy<2.4."
+        )
     for path, expected in _NEEDED.items():
         owner, method = path.split(".")
         found = getattr(getattr(stock, owner, None), method, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -44,10 +45,10 @@ class Checker:
     """Keeps the shadow memory, the faults and the traffic of the launches in a block.
 
     Args:
-        exempt: Names of tensors that the checks between programs leave out.
+        exempt: Names of tensors that the checks between programs leave out; more may be added later.
     """
 
-    def __init__(self, memory: Memory, log: FaultLog, traffic: Traffic, exempt: frozenset[str]) -> None:
+    def __init__(self, memory: Memory, log: FaultLog, traffic: Traffic, exempt: Collection[str]) -> None:
         self._memory, self._log, self._traffic, self._exempt = memory, log, traffic, exempt
         self._kernel, self._grid = "", (0, 0, 0)
         self._launch = 0

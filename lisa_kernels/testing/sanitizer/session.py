@@ -77,7 +77,7 @@ def sanitize(
     Raises:
         SanitizerError: At the end, with every fault: kind, tensor, element, program, lanes and line.
         RuntimeError: Inside another ``sanitize`` block, or as ``honest_interpreter``.
-        ValueError: A tensor is not on the CPU, or ``outputs`` holds a name that no launch had.
+        ValueError: A tensor is not on the CPU, or ``outputs`` or ``exempt`` holds a name that no launch had.
 
     Example::
 
@@ -90,7 +90,7 @@ def sanitize(
         raise RuntimeError("sanitize: it is active already; it takes one block at a time. Leave the outer block first.")
     if program_order is None and isinstance(current, HonestBuilder):
         program_order = current.program_order
-    session = _Session(tensors or {}, frozenset(outputs), frozenset(exempt), poison)
+    session = _Session(tensors or {}, frozenset(outputs), set(exempt), poison)
     builder = SanitizerBuilder(session.checker, session.on_launch, program_order=program_order)
     try:
         with installed(builder), Allocations(session):
@@ -99,6 +99,7 @@ def sanitize(
         if session.report.faults:
             error.add_note(f"sanitize saw before: {SanitizerError(session.report.faults)}")
         raise
+    session.check_names()
     session.check_outputs()
     session.count_distinct()
     if session.report.faults and raise_on_fault:
@@ -108,15 +109,15 @@ def sanitize(
 class _Session:
     """Names tensors, tells the memory which of them a launch may touch, and checks the outputs at the end."""
 
-    def __init__(
-        self, tensors: Mapping[str, Tensor], outputs: frozenset[str], exempt: frozenset[str], poison: bool
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], outputs: frozenset[str], exempt: set[str], poison: bool) -> None:
         self.memory, self.log = Memory(), FaultLog()
         self.report = Report(Traffic(), self.log)
         self.checker = Checker(self.memory, self.log, self.report.traffic, exempt)
         self.launching, self.launches = False, 0
-        self._outputs, self._poison = outputs, poison
+        self._outputs, self._exempt, self._poison = outputs, exempt, poison
         self._views: dict[str, View] = {}
+        # Names given here, and names of kernel parameters.
+        self._seen = set(tensors)
         self._named = dict(tensors)
         # Held so that their memory is not given to others.
         self._output_tensors: dict[str, tuple[Tensor, View]] = {}
@@ -132,9 +133,12 @@ class _Session:
             return
         views: dict[int, list[View]] = {}
         for name, tensor in _tensors_of(arguments):
+            self._seen.add(name)
             if not tensor.numel():
                 continue
             view = self._view(name, tensor, kernel)
+            if name in self._exempt:
+                self._exempt.add(view.name)
             if name in self._outputs or view.name in self._outputs:
                 self._start_empty(name if name in self._outputs else view.name, tensor, view)
             views.setdefault(self.memory.shadow_of(tensor).start, []).append(view)
@@ -153,11 +157,17 @@ class _Session:
         if tensor.is_cpu and tensor.numel() and (shadow := self.memory.at(tensor.data_ptr())) is not None:
             shadow.mark(View.of("", tensor), written=True)
 
+    def check_names(self) -> None:
+        """Refuse names that nothing had: a check that was asked for would be missing unseen."""
+        for argument, names in (("outputs", self._outputs), ("exempt", self._exempt)):
+            if unknown := names - self._seen - set(self._views):
+                known = ", ".join(sorted(self._seen)) or "none, as nothing was launched"
+                raise ValueError(
+                    f"sanitize: {argument} holds {sorted(unknown)}; it takes names of tensors, here {known}."
+                )
+
     def check_outputs(self) -> None:
         """Add a fault for every output with an unwritten element, or with a NaN where it was filled with NaN."""
-        if unknown := self._outputs - set(self._output_tensors):
-            known = ", ".join(self._views) or "none"
-            raise ValueError(f"sanitize: outputs holds {sorted(unknown)}; it takes names of tensors, here {known}.")
         for name, (tensor, view) in self._output_tensors.items():
             if not tensor.numel():
                 continue

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import triton
@@ -168,6 +169,13 @@ def test_an_interpreter_of_another_shape_is_named(monkeypatch):
         pytest.raises(RuntimeError, match=r"has InterpreterBuilder.create_dot\('a', 'b'\); it takes"),
         honest_interpreter(),
     ):
+        pass
+
+
+def test_triton_3_6_beside_a_numpy_that_breaks_its_loops_is_named(monkeypatch):
+    monkeypatch.setattr(triton, "__version__", "3.6.0")
+    monkeypatch.setattr(np, "__version__", "2.4.0")
+    with pytest.raises(RuntimeError, match=r"beside Triton 3\.6 it takes numpy<2\.4"), honest_interpreter():
         pass
 
 

@@ -300,6 +300,13 @@ def test_data_handed_over_behind_a_flag_is_exempt_by_name():
     assert hand_over(exempt=["data_ptr"]).faults == ()
 
 
+def test_an_exempt_parameter_may_have_had_another_name_before():
+    data, flags, out = (torch.zeros(4, dtype=torch.int32) for _ in range(3))
+    with sanitize(exempt=["data_ptr"]):
+        kernels.copy_kernel[(1,)](data, out, 4, 4)
+        kernels.hand_over_kernel[GRID](data, flags, out)
+
+
 def test_a_tensor_reached_by_its_address_is_allowed_when_named():
     x, out = torch.ones(BLOCK), torch.zeros(BLOCK)
     address = torch.tensor([x.data_ptr()])
@@ -342,11 +349,10 @@ def test_the_same_name_in_two_kernels_is_told_apart():
     assert list(report.traffic.tensors) == ["x_ptr", "out_ptr", "hole_kernel.out_ptr"]
 
 
-def test_an_output_that_no_launch_had_is_refused():
-    with (
-        pytest.raises(ValueError, match=r"outputs holds \['y'\]; it takes names of tensors, here x_ptr, out_ptr"),
-        sanitize(outputs=["y"]),
-    ):
+@pytest.mark.parametrize("argument", ["outputs", "exempt"])
+def test_a_name_that_no_launch_had_is_refused(argument):
+    expected = rf"{argument} holds \['y'\]; it takes names of tensors, here out_ptr, x_ptr\."
+    with pytest.raises(ValueError, match=expected), sanitize(**{argument: ["y"]}):
         kernels.copy_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
 
 
