@@ -18,7 +18,7 @@ from lisa_kernels.testing.static.compile_jobs import analyze_jobs
 from lisa_kernels.testing.static.cuda_kernel import analyze_cuda, readable_name
 from lisa_kernels.testing.static.gates import Allowance, judge, read_allowances
 from lisa_kernels.testing.static.record import find, read_record, record_path, write_record
-from lisa_kernels.testing.static.table import Row, allowed, failures, table, trust_line
+from lisa_kernels.testing.static.table import Row, allowed, failures, table, trust_line, unused
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -60,9 +60,16 @@ def run(options: Options, say: Callable[[str], None] = print) -> int:
     _check(options)
     if options.json is not None:
         make_room(options.json)
+    return judge_all(_collections(options), options, say)
+
+
+def judge_all(
+    collections: Iterable[tuple[Collection, list[Row]]], options: Options, say: Callable[[str], None] = print
+) -> int:
+    """Compile, print and judge launches, and rows of CUDA kernels beside them; the exit code is that of ``run``."""
     allowances = read_allowances(options.recorded / "allowed.json")
     rows: list[Row] = []
-    for collection, cuda in _collections(options):
+    for collection, cuda in collections:
         found = _judged(_triton_rows(collection, options) + cuda, options.recorded, allowances)
         rows += found
         say("\n".join(_section(collection, found)))
@@ -70,6 +77,9 @@ def run(options: Options, say: Callable[[str], None] = print) -> int:
     say(f"\n{trust_line(toolchains)}")
     for line in _closing(rows, options, toolchains):
         say(line)
+    is_all = not options.ops and options.source is None and options.targets == COMPILED_TARGETS
+    if is_all and (needless := list(unused(allowances, rows))):
+        say("\n".join(["\nExceptions that nothing needs any more: take them out", *needless]))
     if options.json is not None:
         options.json.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
         say(f"{len(rows)} rows in {options.json}")
@@ -82,7 +92,10 @@ def cuda_sources(folder: str) -> list[pathlib.Path]:
 
 
 def analyze_sources(op: str, sources: Iterable[pathlib.Path], targets: Iterable[str]) -> list[Row]:
-    """Return a row without verdicts for each kernel of CUDA sources and each NVIDIA target."""
+    """Return a row without verdicts for each kernel of CUDA sources and each NVIDIA target.
+
+    Shared memory given at launch is not counted: only the host code knows it.
+    """
     rows = []
     for source in sources:
         for target in targets:

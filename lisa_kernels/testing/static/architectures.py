@@ -12,7 +12,7 @@ Not from a data sheet:
 * ``warp_mma_share``: the rate of ``mma.sync`` (HMMA) as a share of the full one.  0.63 on H100 is published (Luo et
   al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking", 2024); 0.25 on B200 is a
   guess.
-* Everything of sm_100 and sm_120 that the guide does not list is a guess.
+* All rates of sm_100 and sm_120 count as guesses: nothing that was published was compared with them.
 """
 
 from __future__ import annotations

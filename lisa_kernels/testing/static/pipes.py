@@ -18,7 +18,7 @@ from lisa_kernels.testing.static.sass import Instruction
 PARTITIONS = 4
 _LANES = 32
 _BF16_BYTES = 2
-# A warp instruction of the uniform datapath: 1 lane, issued every second cycle (Jia et al. 2019, Turing).
+# Assumed: NVIDIA publishes no rate of the uniform datapath.
 _UNIFORM_CYCLES = 2.0
 _SHUFFLE_CYCLES, _SHUFFLE_BYTES = 4.0, 128
 # Taken for tcgen05 where the PTX shows no instruction descriptor.

@@ -27,13 +27,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from lisa_kernels.testing.static import opcodes
 from lisa_kernels.testing.static.architectures import Architecture
-from lisa_kernels.testing.static.pipes import PARTITIONS, Shape, cost
+from lisa_kernels.testing.static.pipes import PARTITIONS, Shape
+from lisa_kernels.testing.static.replay_steps import LATENCY, SCOREBOARDS, Step, make_step
 from lisa_kernels.testing.static.sass import NO_BARRIER, Instruction
 
 TRUST = (
@@ -41,15 +40,11 @@ TRUST = (
     "counts where ranges do not overlap and medians differ by 15 %; blind to caches, bank conflicts, hidden latency, "
     "tails and power; sm_100 and sm_120 rates are guesses."
 )
-# Cycles until a result arrives.  special, shared, shuffle: Jia et al. 2018 (section 4.1); l2: Luo et al. 2024; tensor,
-# fixed-latency rest: from stall counts that ptxas itself writes between dependent instructions.
-LATENCY = {"special": 22.0, "shared": 29.0, "l2": 300.0, "shuffle": 24.0, "syncs": 20.0, "tensor": 18.0, "other": 14.0}
-_FP32_LATENCY, _ALU_LATENCY, _OPERANDS_READ, _BARRIER_COST, _ASYNC_START = 5.0, 6.0, 10.0, 20.0, 4.0
 # (factor on every latency, cycles between the starts of two warps) of the replays behind one range.
 VARIATIONS = ((1.0, 7), (0.75, 7), (1.25, 7), (1.0, 131), (0.85, 61), (1.15, 211), (1.0, 400))
 _ITERATIONS = 15
 _MOST_STEPS = 5_000_000
-_SCOREBOARDS = 6
+_OPERANDS_READ, _BARRIER_COST, _ASYNC_START = 10.0, 20.0, 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,28 +103,8 @@ def replay(
 
 
 @dataclasses.dataclass(slots=True)
-class _Step:
-    """An instruction with all that does not change from one issue to the next."""
-
-    pipe: str
-    queues: bool
-    cycles: float
-    shared_cycles: float
-    stall: int
-    waits: tuple[int, ...]
-    write_barrier: int
-    read_barrier: int
-    latency: float
-    kind: str
-    # Committed groups that may stay unfinished behind WARPGROUP.DEPBAR, and threads of a BAR; None for others.
-    groups_left: int | None
-    commits_group: bool
-    barrier_threads: int | None
-
-
-@dataclasses.dataclass(slots=True)
 class _Warp:
-    steps: list[_Step]
+    steps: list[Step]
     block: int
     place: int
     siblings: int
@@ -138,7 +113,7 @@ class _Warp:
     iteration: int = 0
     arrived: bool = False
     group_end: float = 0.0
-    scoreboards: list[float] = dataclasses.field(default_factory=lambda: [0.0] * _SCOREBOARDS)
+    scoreboards: list[float] = dataclasses.field(default_factory=lambda: [0.0] * SCOREBOARDS)
     groups: list[float] = dataclasses.field(default_factory=list)
     ends: list[float] = dataclasses.field(default_factory=list)
 
@@ -157,7 +132,7 @@ class _SubPartition:
         self.latency = latency
         programs = []
         for role in roles:
-            steps = [_make_step(instruction, arch, sm_shape, latency) for instruction in role.instructions]
+            steps = [make_step(instruction, arch, sm_shape, latency) for instruction in role.instructions]
             programs += [steps] * max(1, role.warps // PARTITIONS)
         self.warps = [
             _Warp(steps, block, place, len(programs), float((block * len(programs) + place) * skew))
@@ -225,7 +200,7 @@ class _SubPartition:
         warp.ends.append(time)
         return warp.iteration >= iterations
 
-    def _occupy(self, warp: _Warp, step: _Step, time: float) -> float:
+    def _occupy(self, warp: _Warp, step: Step, time: float) -> float:
         """Book the pipe and return when the result arrives."""
         free, pipe = self.free, step.pipe
         if pipe == "issue":
@@ -272,52 +247,3 @@ def _mean_iteration(warps: Sequence[_Warp], iterations: int) -> float | None:
     first, last = iterations // 3, iterations - 3
     means = [(warp.ends[last] - warp.ends[first]) / (last - first) for warp in warps if len(warp.ends) > last + 1]
     return sum(means) / len(means) if means else None
-
-
-def _make_step(
-    instruction: Instruction, arch: Architecture, sm_shape: Shape | None, latency: Mapping[str, float]
-) -> _Step:
-    spent = cost(instruction, arch, sm_shape)
-    base = instruction.base
-    return _Step(
-        pipe=spent.pipe,
-        queues=base in opcodes.GROUP_MMA or base in opcodes.SM_MMA,
-        cycles=spent.cycles,
-        shared_cycles=spent.shared_bytes / arch.shared_bytes,
-        stall=max(instruction.stall, 1),
-        waits=tuple(s for s in range(_SCOREBOARDS) if instruction.wait_mask >> s & 1),
-        write_barrier=instruction.write_barrier if instruction.write_barrier < _SCOREBOARDS else NO_BARRIER,
-        read_barrier=instruction.read_barrier if instruction.read_barrier < _SCOREBOARDS else NO_BARRIER,
-        latency=_latency_of(base, spent.pipe, latency),
-        kind=base,
-        groups_left=_groups_left(instruction),
-        commits_group="gsb0" in instruction.operands,
-        barrier_threads=_barrier_threads(instruction),
-    )
-
-
-def _latency_of(base: str, pipe: str, latency: Mapping[str, float]) -> float:
-    if pipe in ("fp32", "integer"):
-        return _FP32_LATENCY
-    if pipe in ("alu", "uniform"):
-        return _ALU_LATENCY
-    if base == "SHFL":
-        return latency["shuffle"]
-    if base == "SYNCS":
-        return latency["syncs"]
-    return latency.get(pipe, latency["other"])
-
-
-def _groups_left(instruction: Instruction) -> int | None:
-    if not instruction.opcode.startswith("WARPGROUP.DEPBAR"):
-        return None
-    count = re.search(r"0x([0-9a-f]+)\s*$", instruction.operands)
-    return int(count[1], 16) if count else 0
-
-
-def _barrier_threads(instruction: Instruction) -> int | None:
-    """Threads that a barrier waits for, 0 for the whole block; None for other instructions."""
-    if instruction.base != "BAR" or not {"SYNC", "RED"} & set(instruction.opcode.split(".")):
-        return None
-    numbers = re.findall(r"0x([0-9a-f]+)", instruction.operands)
-    return int(numbers[1], 16) if len(numbers) >= 2 else 0

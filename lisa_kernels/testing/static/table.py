@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lisa_kernels.testing.static.figures import KernelFigures, LoopFigures, describe_sim
-from lisa_kernels.testing.static.gates import Verdict
+from lisa_kernels.testing.static.gates import Allowance, Verdict
 from lisa_kernels.testing.static.replay import TRUST
 
 _COLUMNS = "    {:7} {:>4} {:>5} {:>5} {:>7} {:>4} {:21} {:8} {:>5} {:>4} {:>3}  {:7} {:>4}  {}"
@@ -90,6 +90,19 @@ def allowed(rows: Iterable[Row]) -> Iterator[str]:
                 used.setdefault((row.op, row.name, verdict.gate, verdict.reason), []).append(row.target)
     for (op, name, gate, reason), targets in used.items():
         yield f"  {op}, {name}: {gate}: {reason} ({', '.join(targets)})"
+
+
+def unused(allowances: Iterable[Allowance], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield one line for each exception that no row needed: it hides the next fault of that kind."""
+    for allowance in allowances:
+        needed = (
+            verdict.status == "allowed" and allowance.covers((row.name, row.figures.kernel), row.target, verdict.gate)
+            for row in rows
+            if row.figures
+            for verdict in row.verdicts
+        )
+        if not any(needed):
+            yield f"  {allowance.kernel}, {allowance.target}: {allowance.gate}: {allowance.reason}"
 
 
 def _lines(row: Row) -> Iterator[str]:

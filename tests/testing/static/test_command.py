@@ -1,19 +1,23 @@
 """``python -m bench static``: arguments, exit codes, caching, two processes."""
 
+import dataclasses
 import importlib.util
 import json
 import time
 
 import pytest
+import torch
 
 from bench.__main__ import main
-from bench.static import COMPILED_TARGETS, Options, analyze_sources, run
+from bench.static import COMPILED_TARGETS, Options, analyze_sources, judge_all, run
 from lisa_kernels.core import registry
 from lisa_kernels.testing.cuda.toolchain import why_no_nvcc
 from lisa_kernels.testing.static import compile_jobs, nvidia
-from lisa_kernels.testing.static.collect import collect_from
+from lisa_kernels.testing.static.collect import collect, collect_from
 from lisa_kernels.testing.static.replay import TRUST
+from tests.specimens.swiglu.spec import SPECS
 from tests.testing.static import launches
+from tests.testing.static.test_collect import small
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs triton: pip install 'triton>=3.6,<3.10'"
@@ -51,6 +55,39 @@ def test_every_op_has_a_line_and_the_model_s_limits_stand_below(capsys, tmp_path
     assert TRUST in told
     assert code == 0, told
     json.loads((tmp_path / "rows" / "static.json").read_text())
+
+
+@pytest.mark.prove
+def test_every_shipped_configuration_passes_its_gates_on_all_targets(capsys):
+    assert main(["static"]) == 0, capsys.readouterr().out
+
+
+def swiglu(bench):
+    """Return the launches of the specimen op in bf16, forward alone, for the named benchmark case."""
+    spec = small(SPECS[0])
+    cases = tuple(case for case in spec.bench if case.name == bench)
+    dtypes = (torch.bfloat16, torch.float64)
+    return collect(dataclasses.replace(spec, bench=cases, cases=(), dtypes=dtypes, differentiable=()), ("sm_80",))
+
+
+def test_an_op_s_section_shows_kernels_refusals_and_rows_that_nothing_reaches(tmp_path):
+    lines = []
+    options = Options(targets=("sm_80",), recorded=tmp_path, cache=None)
+    code = judge_all([(swiglu("large"), [])], options, lines.append)
+    told = "\n".join(lines)
+    assert code == 0, told
+    assert "specimen_swiglu: 1 compiled" in told
+    assert "swiglu_fwd_kernel bf16/bf16/bf16 BLOCK=1024 warps=4" in told
+    assert "note: float64: refused: fp64; it takes fp32, bf16 and fp16" in told
+    assert "never reached by a case: TILES sm_80 up to 4096" in told
+
+
+def test_a_tile_that_is_too_small_for_wide_accesses_fails(tmp_path):
+    """256 elements over 128 threads are two bf16 each, 32 bits."""
+    lines = []
+    options = Options(targets=("sm_80",), recorded=tmp_path, cache=None)
+    assert judge_all([(swiglu("small"), [])], options, lines.append) == 1
+    assert "width: LDG.32 2, STG.32 1" in "\n".join(lines)
 
 
 def test_rows_in_json_are_marked_static_and_carry_figures_and_gates(tmp_path):
@@ -127,9 +164,6 @@ def test_two_processes_find_what_one_finds():
 
 @pytest.mark.prove
 def test_the_specimen_op_is_compiled_for_every_target_and_a_second_run_takes_no_time(tmp_path):
-    from lisa_kernels.testing.static.collect import collect
-    from tests.specimens.swiglu.spec import SPECS
-    from tests.testing.static.test_collect import small
 
     jobs = collect(small(SPECS[0]), COMPILED_TARGETS).jobs
     outcomes = compile_jobs.analyze_jobs(jobs, cache=tmp_path)

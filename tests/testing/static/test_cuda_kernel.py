@@ -92,7 +92,7 @@ def test_every_target_is_read(target):
 
 def test_a_tool_that_is_nowhere_is_a_reason():
     with pytest.raises(
-        RuntimeError, match="nvdisasm_of_nobody is neither in the triton wheel nor on PATH; .* pip install"
+        RuntimeError, match=r"nvdisasm_of_nobody is neither in the triton wheel nor on PATH; .* pip install"
     ):
         disassemble.find_tool("nvdisasm_of_nobody")
 

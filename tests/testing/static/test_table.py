@@ -3,8 +3,8 @@
 import dataclasses
 import re
 
-from lisa_kernels.testing.static.gates import Verdict
-from lisa_kernels.testing.static.table import Row, allowed, failures, table, trust_line
+from lisa_kernels.testing.static.gates import Allowance, Verdict
+from lisa_kernels.testing.static.table import Row, allowed, failures, table, trust_line, unused
 from tests.testing.static.samples import KERNEL, kernel
 
 SPEED = re.compile(r"\b([TG]FLOP|TFLOPS|GB/s|TB/s|ms|us|µs|seconds)\b", re.IGNORECASE)
@@ -41,6 +41,13 @@ def test_failed_and_allowed_gates_have_a_line_each_and_passed_ones_none():
     assert list(failures([row])) == ["  op, job, sm_80: spills: 4 spills"]
     other = dataclasses.replace(row, target="sm_90")
     assert list(allowed([row, other])) == ["  op, job: width: why (sm_80, sm_90)"]
+
+
+def test_an_exception_that_nothing_needs_is_named():
+    """One that is used and one for another target."""
+    used, needless = (Allowance("matmul*", target, "width", f"on {target}", 32) for target in ("sm_80", "sm_90"))
+    row = Row("op", "job", "sm_80", KERNEL, verdicts=(Verdict("width", "allowed", "LDG.32", "why"),))
+    assert list(unused([used, needless], [row])) == ["  matmul*, sm_90: width: on sm_90"]
 
 
 def test_the_line_below_says_static_and_how_far_to_trust_it():
