@@ -70,7 +70,7 @@ def _correctness(kit: Kit) -> list[str]:
 
 def _speed(kit: Kit) -> list[str]:
     """Figures of CUDA events on this device, and nothing else; the longest mode of each provider."""
-    rows = [row for outcome in kit.of("bench") for row in outcome.rows]
+    rows = _timings(kit.of("bench"))
     timed = [
         row for row in rows if row["status"] == TIMED and row["device"] == "cuda" and row["clock"] == CudaClock.name
     ]
@@ -95,15 +95,19 @@ def _speed(kit: Kit) -> list[str]:
     return lines + _faults(o for o in kit.of("bench") if o.status in (RED, TIMED_OUT))
 
 
-def _left_out(outcomes: Iterable[Outcome]) -> list[str]:
+def _timings(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Return the rows of ``bench run``."""
+    return [row for outcome in outcomes for row in outcome.rows if "provider" in row]
+
+
+def _left_out(outcomes: Sequence[Outcome]) -> list[str]:
     lines = [f"- {o.step}, {o.part}: {'; '.join(o.notes)}" for o in outcomes if o.status == SKIPPED]
     reasons: dict[str, set[str]] = collections.defaultdict(set)
-    for outcome in outcomes:
-        for row in outcome.rows:
-            if outcome.step == "bench" and row["status"] != TIMED:
-                reasons[f"{row['provider']} ({row['op']}): {row['status']}: {row['reason']}"].add(row["case"])
-            if row.get("outcome") == "skipped":
-                reasons[f"tests: {row['reason']}"].add(row["test"])
+    for row in _timings(outcomes):
+        if row["status"] != TIMED:
+            reasons[f"{row['provider']} ({row['op']}): {row['status']}: {row['reason']}"].add(row["case"])
+    for row in (row for outcome in outcomes for row in outcome.rows if row.get("outcome") == "skipped"):
+        reasons[f"tests: {row['reason']}"].add(row["test"])
     return lines + [f"- {reason} [{len(where)}]" for reason, where in reasons.items()]
 
 

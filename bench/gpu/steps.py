@@ -33,15 +33,8 @@ def machine(kit: Kit) -> None:
     if device["count"] > 1:
         notes.append(f"{device['count']} GPUs: the first is used")
     kit.note("device", Reading(GREEN, tuple(notes), ({"memory_mib": device["memory_mib"]},)))
-    if device["hip"]:
-        kit.skip("settings", "nvidia-smi is for NVIDIA GPUs; clocks of AMD GPUs are not recorded")
-    elif (smi := kit.tools.find("nvidia-smi")) is None:
-        kit.skip("settings", "nvidia-smi is not in PATH: clocks, ECC and MIG are not recorded")
-    else:
-        query = [smi, f"--id=GPU-{device['uuid']}", f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv,noheader"]
-        found = kit.do("settings", query, read_smi)
-        for row in found.rows:
-            kit.clocks = {name: row[name] for name in SMI_FIELDS if name.startswith("clocks.")}
+    for row in _settings(kit, "settings"):
+        kit.clocks = {name: row[name] for name in SMI_FIELDS if name.startswith("clocks.")}
 
 
 def build(kit: Kit) -> None:
@@ -133,6 +126,11 @@ def bench(kit: Kit) -> None:
         kit.do(op, command, read_bench(path), writes=path, shares=shares)
 
 
+def clocks(kit: Kit) -> None:
+    """The settings once more, while the card is warm: a clock far below its maximum says that it was throttled."""
+    _settings(kit, "settings after timing")
+
+
 def profile(kit: Kit) -> None:
     """Counters of each of our kernels that is green, by ncu; times by torch's profiler where ncu may not."""
     subjects = [f"{op}:{backend}" for op, backend in _ours(kit) if is_green(kit, op)]
@@ -153,6 +151,16 @@ def profile(kit: Kit) -> None:
             return
     path = kit.output("torch.json")
     kit.do("torch profiler", [*drive, "--profile", "--json", str(path)], read_rows(path), writes=path)
+
+
+def _settings(kit: Kit, part: str) -> tuple[dict[str, str], ...]:
+    """Ask nvidia-smi for clocks, ECC, MIG and load, which nothing here ever changes."""
+    if kit.device["hip"]:
+        return kit.skip(part, "nvidia-smi is for NVIDIA GPUs; clocks of AMD GPUs are not recorded").rows
+    if (smi := kit.tools.find("nvidia-smi")) is None:
+        return kit.skip(part, "nvidia-smi is not in PATH: clocks, ECC and MIG are not recorded").rows
+    query = [smi, f"--id=GPU-{kit.device['uuid']}", f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv,noheader"]
+    return kit.do(part, query, read_smi).rows
 
 
 def is_green(kit: Kit, op: str) -> bool:
@@ -180,5 +188,6 @@ STEPS = (
     Step("compare", 60, compare),
     Step("sanitizer", 180, sanitizer),
     Step("bench", 210, bench),
+    Step("clocks", 10, clocks),
     Step("profile", 60, profile),
 )
