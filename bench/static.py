@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +56,7 @@ def run(options: Options, say: Callable[[str], None] = print) -> int:
     """Compile, print and judge; return the exit code, 1 where a gate failed or a kernel has no figures.
 
     Raises:
-        ValueError: An op, target or function that does not exist, or a process that interprets Triton kernels.
+        ValueError: An op, target or function that does not exist, no Triton, or a process that interprets its kernels.
     """
     _check(options)
     if options.json is not None:
@@ -113,6 +114,11 @@ def analyze_sources(op: str, sources: Iterable[pathlib.Path], targets: Iterable[
 def _check(options: Options) -> None:
     if unknown := [name for name in options.targets if name not in COMPILED_TARGETS]:
         raise ValueError(f"bench static: --target is {unknown[0]!r}; it takes {', '.join(COMPILED_TARGETS)}.")
+    if importlib.util.find_spec("triton") is None:
+        raise ValueError(
+            "bench static: triton is not installed, its compiler and disassembler are needed: pip install "
+            "'triton>=3.6,<3.10'."
+        )
     if read_settings().interpret:
         raise ValueError("bench static: TRITON_INTERPRET=1 makes this process an interpreter; unset it to compile.")
     if options.source is not None and options.ops:

@@ -57,10 +57,13 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the lines of the table: a heading for each kernel and launch choice, below it its targets."""
+    """Yield the lines of the table: each kernel and launch choice, below it its targets.
+
+    From ``instr`` on the columns are of the hot loop, or of the straight code where there is no loop.
+    """
+    yield _COLUMNS.format(*_TITLES)
     for name in dict.fromkeys(row.name for row in rows):
         yield f"  {name}"
-        yield _COLUMNS.format(*_TITLES)
         for row in rows:
             if row.name == name:
                 yield from _lines(row)

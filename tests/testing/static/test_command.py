@@ -1,12 +1,15 @@
 """``python -m bench static``: arguments, exit codes, caching, two processes."""
 
 import dataclasses
-import importlib.util
 import json
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
+
+pytest.importorskip("triton", reason="needs triton: pip install 'triton>=3.6,<3.10'")
 
 from bench.__main__ import main
 from bench.static import COMPILED_TARGETS, Options, analyze_sources, judge_all, run
@@ -15,14 +18,11 @@ from lisa_kernels.testing.cuda.toolchain import why_no_nvcc
 from lisa_kernels.testing.static import compile_jobs, nvidia
 from lisa_kernels.testing.static.collect import collect, collect_from
 from lisa_kernels.testing.static.replay import TRUST
+from tests.architecture.sources import ROOT
 from tests.specimens.swiglu.spec import SPECS
 from tests.testing.static import launches
 from tests.testing.static.test_collect import small
 
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="needs triton: pip install 'triton>=3.6,<3.10'"
-)
-pytestmark = needs_triton
 LAUNCHES = "tests.testing.static.launches"
 
 
@@ -45,6 +45,14 @@ def test_all_compiled_targets_are_the_default():
 def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert main(["static", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_interpreting_process_refuses():
+    """In a process of its own: the setting is read once."""
+    command = ["env", "TRITON_INTERPRET=1", sys.executable, "-m", "bench", "static"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert "TRITON_INTERPRET=1 makes this process an interpreter" in done.stderr
 
 
 def test_every_op_has_a_line_and_the_model_s_limits_stand_below(capsys, tmp_path):
