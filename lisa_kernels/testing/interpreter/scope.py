@@ -1,7 +1,7 @@
 """Puts the honest interpreter in place of the stock one for the duration of a block.
 
 Triton keeps its interpreter in module globals and offers no way to choose another, so this swaps them and puts them
-back, also when the block raises: the one place of this package that changes somebody else's module.
+back, also when the block raises: with ``launcher``, the one place of this package that changes somebody else's module.
 """
 
 from __future__ import annotations

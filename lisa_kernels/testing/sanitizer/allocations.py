@@ -34,12 +34,15 @@ class Watcher(Protocol):
     def on_filled(self, tensor: Tensor) -> None:
         """An operator returned or changed a tensor."""
 
+    def on_returned(self, tensor: Tensor, operator: str) -> None:
+        """An operator that launched kernels returned a tensor."""
+
 
 class Allocations(TorchDispatchMode):
     """Tells about new unfilled tensors, and about tensors that operators fill.
 
     Operators of other libraries are looked into: what they allocate for their kernels is what matters here.  One that
-    launches no Triton kernel fills its results unseen, in native code.
+    launches no Triton kernel fills its results unseen, in native code; of one that does they are looked at.
     """
 
     def __init__(self, watcher: Watcher) -> None:
@@ -58,9 +61,12 @@ class Allocations(TorchDispatchMode):
                 result = func.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), *args, **kwargs)
         else:
             result = func(*args, **kwargs)
-        if self._watcher.launching or self._watcher.launches > launches:
+        if self._watcher.launching:
             return result
-        if func in _EMPTY:
+        if self._watcher.launches > launches:
+            for tensor in _tensors(result):
+                self._watcher.on_returned(tensor, str(func))
+        elif func in _EMPTY:
             self._watcher.on_empty(result)
         else:
             for tensor in _filled(func._schema, args, kwargs, result):

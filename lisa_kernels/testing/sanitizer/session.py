@@ -67,7 +67,8 @@ def sanitize(
             touched by all.
         outputs: Names, or names of kernel parameters, of tensors that hold nothing at the start: reading an element
             before it is written is a fault, and so is one that is unwritten at the end.  Memory that PyTorch allocates
-            in the block without filling it, a workspace, needs no mention for the first.
+            in the block without filling it, a workspace, needs no mention for the first, and what a ``torch.library``
+            operator returns for neither.
         exempt: Names that the checks between programs leave out: data that programs hand over behind a flag, and flags
             polled by plain loads.
         poison: Fill ``outputs`` with NaN (integers: the largest value); a NaN that is left at the end is a fault.
@@ -116,15 +117,15 @@ class _Session:
         self.launching, self.launches = False, 0
         self._outputs, self._exempt, self._poison = outputs, exempt, poison
         self._views: dict[str, View] = {}
-        # Names given here, and names of kernel parameters.
-        self._seen = set(tensors)
+        # Names given here, and names of kernel parameters; names of tensors that a launch had.
+        self._seen, self._launched = set(tensors), set()
         self._named = dict(tensors)
         # Held so that their memory is not given to others.
         self._output_tensors: dict[str, tuple[Tensor, View]] = {}
         for name, tensor in tensors.items():
             view = self._view(name, tensor, "")
             if name in outputs:
-                self._start_empty(name, tensor, view)
+                self._start_empty(tensor, view)
 
     def on_launch(self, kernel: str, arguments: Mapping[str, Any] | None) -> None:
         """Before a launch: let it touch its tensors.  After it, ``arguments`` is None."""
@@ -139,8 +140,9 @@ class _Session:
             view = self._view(name, tensor, kernel)
             if name in self._exempt:
                 self._exempt.add(view.name)
-            if name in self._outputs or view.name in self._outputs:
-                self._start_empty(name if name in self._outputs else view.name, tensor, view)
+            if view.name not in self._launched and not self._outputs.isdisjoint((name, view.name)):
+                self._start_empty(tensor, view)
+            self._launched.add(view.name)
             views.setdefault(self.memory.shadow_of(tensor).start, []).append(view)
         for name, tensor in self._named.items():
             if tensor.numel() and (start := self.memory.shadow_of(tensor).start) not in views:
@@ -157,6 +159,13 @@ class _Session:
         if tensor.is_cpu and tensor.numel() and (shadow := self.memory.at(tensor.data_ptr())) is not None:
             shadow.mark(View.of("", tensor), written=True)
 
+    def on_returned(self, tensor: Tensor, operator: str) -> None:
+        """Add a fault for what an operator returns with a hole; torch operators that use it would not notice."""
+        if not tensor.is_cpu or not tensor.numel():
+            return
+        view = self._view("result", tensor, operator)
+        self._check_written(tensor, view, f"is never written, and {operator} returns it")
+
     def check_names(self) -> None:
         """Refuse names that nothing had: a check that was asked for would be missing unseen."""
         for argument, names in (("outputs", self._outputs), ("exempt", self._exempt)):
@@ -169,11 +178,7 @@ class _Session:
     def check_outputs(self) -> None:
         """Add a fault for every output with an unwritten element, or with a NaN where it was filled with NaN."""
         for name, (tensor, view) in self._output_tensors.items():
-            if not tensor.numel():
-                continue
-            shadow = self.memory.shadow_of(tensor)
-            written = torch.from_numpy(shadow.cells_of(shadow.written, view).all(axis=-1))
-            self._add(faults.UNWRITTEN, name, ~written, "is never written")
+            written = self._check_written(tensor, view, "is never written")
             if self._poison and tensor.dtype.is_floating_point:
                 self._add(faults.POISON_LEFT, name, tensor.isnan() & written, "is NaN at the end")
 
@@ -184,6 +189,16 @@ class _Session:
             shadow = self.memory.at(view.start)
             count.read = int(np.count_nonzero(shadow.cells_of(shadow.reader, view))) * shadow.unit
             count.written = int(np.count_nonzero(shadow.cells_of(shadow.writer, view))) * shadow.unit
+
+    def _check_written(self, tensor: Tensor, view: View, what: str) -> Tensor:
+        """Add a fault where not every element was written; return where they were."""
+        shadow = self.memory.shadow_of(tensor)
+        if shadow.written is None:
+            return torch.ones(tensor.shape, dtype=torch.bool)
+        shadow.refine(view.dtype.itemsize)
+        written = torch.from_numpy(shadow.cells_of(shadow.written, view).all(axis=-1))
+        self._add(faults.UNWRITTEN, view.name, ~written, what)
+        return written
 
     def _add(self, kind: str, name: str, bad: Tensor, what: str) -> None:
         count = int(bad.sum())
@@ -206,12 +221,10 @@ class _Session:
         self.memory.shadow_of(tensor)
         return self._views[free]
 
-    def _start_empty(self, name: str, tensor: Tensor, view: View) -> None:
-        if name in self._output_tensors:
+    def _start_empty(self, tensor: Tensor, view: View) -> None:
+        if view.name in self._output_tensors or not tensor.numel():
             return
-        self._output_tensors[name] = (tensor, view)
-        if not tensor.numel():
-            return
+        self._output_tensors[view.name] = (tensor, view)
         self.memory.shadow_of(tensor).mark(view, written=False)
         if self._poison:
             with torch.no_grad():

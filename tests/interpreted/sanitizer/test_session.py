@@ -160,6 +160,31 @@ def test_a_hole_in_an_output_is_named():
     )
 
 
+def test_each_tensor_of_an_output_parameter_is_checked():
+    x = torch.ones(N)
+    with sanitize(outputs=["out_ptr"], raise_on_fault=False) as report:
+        kernels.copy_kernel[GRID](x, torch.ones(N), N, BLOCK)
+        kernels.hole_kernel[GRID](x, torch.ones(N), N, BLOCK)
+    assert only(report).where.startswith("hole_kernel.out_ptr[99] is never written")
+
+
+def test_an_output_that_an_earlier_launch_filled_keeps_its_content():
+    x, total = torch.ones(N), torch.ones(1)
+    with sanitize(outputs=["out_ptr"]):
+        kernels.partial_kernel[(1,)](x, total, N, 128)
+        kernels.atomic_sum_kernel[GRID](x, total, N, BLOCK)
+    assert total.item() == 2 * N
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bool, torch.uint8], ids=str)
+def test_every_dtype_can_be_poisoned(dtype):
+    x, out = torch.ones(N).to(dtype), torch.ones(N).to(dtype)
+    with sanitize(outputs=["out_ptr"], poison=True) as report:
+        kernels.copy_kernel[GRID](x, out, N, BLOCK)
+    assert torch.equal(out.view(torch.uint8), x.view(torch.uint8))
+    assert report.traffic["out_ptr"].stored == N
+
+
 def test_poison_that_reaches_an_output_is_named():
     x = torch.ones(N)
     x[7] = float("nan")
@@ -219,6 +244,25 @@ def test_memory_that_an_operator_of_another_library_allocates_is_known():
         with sanitize(raise_on_fault=False) as report:
             torch.ops.lisa_sanitizer_test.total(torch.ones(N), parts)
         assert kinds(report) == found
+
+
+def test_a_hole_in_what_an_operator_returns_is_a_fault_without_being_named():
+    library = torch.library.Library("lisa_sanitizer_hole", "DEF")
+    library.define("copy(Tensor x, bool hole) -> Tensor")
+
+    def copy(x, hole):
+        out = torch.empty_like(x)
+        (kernels.hole_kernel if hole else kernels.copy_kernel)[GRID](x, out, N, BLOCK)
+        return out
+
+    library.impl("copy", copy, "CPU")
+    for hole in (False, True):
+        with sanitize(raise_on_fault=False) as report:
+            torch.ops.lisa_sanitizer_hole.copy(torch.ones(N), hole)
+        assert kinds(report) == ({faults.UNWRITTEN} if hole else set())
+    assert only(report).where.startswith(
+        "out_ptr[99] is never written, and lisa_sanitizer_hole.copy.default returns it"
+    )
 
 
 def test_what_native_code_fills_holds_something():
