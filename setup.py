@@ -20,6 +20,7 @@ import tempfile
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).resolve().parent
 SETTINGS = runpy.run_path(str(ROOT / "lisa_kernels/core/config.py"))["read_settings"]()
@@ -166,9 +167,23 @@ class BuildNative(build_ext):
         shutil.copy2(extension, target)
 
 
+class BuildPython(build_py):
+    """Adds the headers that run CUDA kernels on the CPU; in a checkout they are used where they are."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = pathlib.Path(self.build_lib, "lisa_kernels/testing/cuda/headers")
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (ROOT / "csrc/testing").iterdir():
+            if file.suffix in (".h", ".cpp"):
+                shutil.copy2(file, target)
+
+
 setup(
     ext_modules=[Extension("lisa_kernels._C", sources=[])],
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "build_py": BuildPython},
     # A wheel without native code is still tied to no platform only if nothing was compiled; setuptools decides by
     # ext_modules, so LISA_BUILD=none gives a platform wheel as well, which is harmless.
 )

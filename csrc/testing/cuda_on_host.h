@@ -7,6 +7,7 @@
 #include "atomics.h"
 #include "barrier.h"
 #include "exports.h"
+#include "half_math.h"
 #include "intrinsics.h"
 #include "runtime.h"
 #include "shared.h"

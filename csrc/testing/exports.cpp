@@ -68,7 +68,7 @@ const char* lisa_host_running() {
   return text.c_str();
 }
 
-// The latest fault since lisa_host_clear; empty if there was none.
+// The first fault since lisa_host_clear; empty if there was none.
 const char* lisa_host_fault_kind() { return lisa_host::state.fault.kind.c_str(); }
 const char* lisa_host_fault_message() { return lisa_host::state.fault.message.c_str(); }
 void lisa_host_clear() {

@@ -12,9 +12,11 @@ State state;
 
 namespace {
 
+constexpr char kRefused[] = "launch refused";
+
 void refuse_launch(const Launch& launch, cudaError_t error, const std::string& reason) {
   state.error = error;
-  state.fault = {"launch refused", std::string("kernel ") + launch.kernel + ": " + reason};
+  if (state.fault.kind.empty()) state.fault = {kRefused, std::string("kernel ") + launch.kernel + ": " + reason};
 }
 
 // What the driver would refuse before anything runs.
@@ -49,7 +51,9 @@ bool launch_is_valid(const Launch& launch) {
 }  // namespace
 
 void submit(const Launch& launch) {
-  if (launch_is_valid(launch)) state.executor(&launch);
+  // After a fault the device is lost; a refused launch leaves it as it was.
+  const bool lost = !state.fault.kind.empty() && state.fault.kind != kRefused;
+  if (!lost && launch_is_valid(launch)) state.executor(&launch);
 }
 
 const char* symbol_of(void (*function)()) {

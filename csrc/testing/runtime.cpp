@@ -53,6 +53,18 @@ cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
+// A small device, so that a grid taken from its size still has several blocks for each.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  constexpr int kMultiprocessors = 4;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return cudaSuccess;
+    case cudaDevAttrWarpSize: *value = 32; return cudaSuccess;
+    case cudaDevAttrMaxThreadsPerBlock: *value = lisa_host::kThreadsPerBlock; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = lisa_host::kDefaultSharedBytes; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = lisa_host::kMostSharedBytes; return cudaSuccess;
+    default: return cudaErrorNotSupported;
+  }
+}
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 
 }  // extern "C"

@@ -79,6 +79,13 @@ def test_launches_that_others_make_are_ordered_and_their_faults_raised(launchers
         assert scale(None, pointer(out), ctypes.c_int64(300)) != 0
 
 
+def test_the_first_fault_is_the_one_that_is_told_and_nothing_runs_after_it(launchers):
+    done = torch.zeros(1, dtype=torch.int32)
+    with pytest.raises(HostFault, match="trap: __trap"):
+        launchers.call("go_on_after_fault", pointer(done))
+    assert done.item() == 0
+
+
 def test_an_unknown_host_function_is_named(launchers):
     with pytest.raises(ValueError, match="no_such_function"):
         launchers.call("no_such_function")

@@ -107,6 +107,34 @@ def test_threads_that_wait_for_a_lock_let_others_run(values, seed):
     assert count.item() == 192
 
 
+def test_a_seed_shuffles_threads_and_blocks_and_no_seed_keeps_them_in_order(values):
+    def arrivals(seed):
+        got = torch.full((96,), -1, dtype=torch.int32)
+        next_arrival = torch.zeros(1, dtype=torch.int32)
+        values.launch("arrivals_kernel", 3, 32, [next_arrival, got], seed=seed, threads=1)
+        assert sorted(got.tolist()) == list(range(96))
+        return tuple(got.tolist())
+
+    assert arrivals(None) == tuple(range(96))
+    orders = {arrivals(seed) for seed in range(4)}
+    assert len(orders) == 4
+    assert len({order[0] // 32 for order in orders}) > 1
+    assert all(order[:32] != tuple(sorted(order[:32])) for order in orders)
+
+
+@SEEDS
+def test_vectors_of_halves_and_maxima_that_ignore_nan(values, seed):
+    numbers = torch.arange(-16, 16).bfloat16() / 4
+    numbers[3] = float("nan")
+    output, maxima = torch.empty(32, dtype=torch.float16), torch.empty(4)
+    values.launch("vectors_kernel", 1, 4, [numbers, output, maxima], seed=seed)
+    doubled = numbers.double() * 2
+    # One rounding for product and sum.
+    expected = (doubled * doubled + doubled).half()
+    assert torch.equal(output.nan_to_num(), expected.nan_to_num())
+    assert maxima.tolist() == [-2.25, -0.25, 1.75, 3.75]
+
+
 def test_the_same_seed_gives_the_same_bits(values):
     numbers = torch.randn(5000, generator=torch.Generator().manual_seed(0))
 

@@ -1,6 +1,4 @@
 // A host program's part: C++ without CUDA's language, as a binding is.
-#include <vector>
-
 #include "launchers.h"
 
 extern "C" int scale_on_device(const double* input, double* output, int64_t count) {
@@ -25,3 +23,5 @@ extern "C" int scale_floats(const float* input, float* output, int64_t count) {
 }
 
 extern "C" int use_large_shared(float* output, bool raise_limit) { return launch_large_shared(output, raise_limit); }
+
+extern "C" int go_on_after_fault(int* done) { return launch_after_fault(done); }

@@ -17,7 +17,20 @@ __global__ void large_shared_kernel(float* output) {
   output[threadIdx.x] = staged[threadIdx.x * 300];
 }
 
+__global__ void fault_kernel(int* done) {
+  if (blockIdx.x == 0) __trap();
+  *done = 1;
+}
+__global__ void after_kernel(int* done) { *done = 2; }
+
 }  // namespace
+
+cudaError_t launch_after_fault(int* done) {
+  fault_kernel<<<1, 1>>>(done);
+  after_kernel<<<0, 1>>>(done);
+  after_kernel<<<1, 1>>>(done);
+  return cudaGetLastError();
+}
 
 cudaError_t launch_scale(const ScaleParams& p, cudaStream_t stream) {
   const dim3 block(128), grid(static_cast<unsigned>((p.count + block.x - 1) / block.x));

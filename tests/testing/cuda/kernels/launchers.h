@@ -12,3 +12,4 @@ struct ScaleParams {
 
 cudaError_t launch_scale(const ScaleParams& p, cudaStream_t stream);
 cudaError_t launch_large_shared(float* output, bool raise_limit);
+cudaError_t launch_after_fault(int* done);

@@ -94,6 +94,26 @@ __global__ void numbers_kernel(double* output, bool flag, int8_t small, uint32_t
   output[threadIdx.x] = staged[threadIdx.x];
 }
 
+// In which order threads come by.
+__global__ void arrivals_kernel(int* next, int* arrivals) {
+  arrivals[atomicAdd(next, 1)] = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+}
+
+// Two numbers at a time, 16 bytes at a load; 8 in a thread.
+__global__ void vectors_kernel(const __nv_bfloat16* input, __half* output, float* maxima) {
+  const uint4 packed = *reinterpret_cast<const uint4*>(input + 8 * threadIdx.x);
+  const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+  float largest = -INFINITY;
+  for (int i = 0; i < 4; i++) {
+    const __nv_bfloat162 pair = *reinterpret_cast<const __nv_bfloat162*>(&words[i]);
+    const float2 both = __bfloat1622float2(pair);
+    largest = max(largest, max(both.x, both.y));
+    const __half2 halves = __hmul2(__floats2half2_rn(both.x, both.y), __float2half2_rn(2.0f));
+    reinterpret_cast<__half2*>(output + 8 * threadIdx.x)[i] = __hfma2(halves, halves, halves);
+  }
+  maxima[threadIdx.x] = isnan(largest) ? 0.0f : largest;
+}
+
 // Exchanges by a lock: each thread adds once.
 __global__ void lock_kernel(int* lock, volatile int* count) {
   while (atomicCAS(lock, 0, 1) != 0) {
