@@ -17,12 +17,16 @@ _GRAIN = 128
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """A named range of addresses that a kernel may access; a view as an argument narrows the range to the view."""
+    """A named range of addresses that a kernel may access; a view as an argument narrows the range to the view.
+
+    ``elements`` marks the bytes of a view with gaps that belong to it: gaps may be read, never written.
+    """
 
     name: str
     start: int
     size: int
     writable: bool = True
+    elements: np.ndarray | None = None
 
     @classmethod
     def of(cls, value: Any, name: str) -> Buffer:
@@ -32,7 +36,8 @@ class Buffer:
                 raise ValueError(f"emulate: {name} is on {value.device}; it takes CPU tensors.")
             extent = sum((size - 1) * abs(stride) for size, stride in zip(value.shape, value.stride(), strict=True))
             size = (extent + 1) * value.element_size() if value.numel() else 0
-            return cls(name, value.data_ptr(), size)
+            gaps = size > value.numel() * value.element_size()
+            return cls(name, value.data_ptr(), size, True, _element_bytes(value, size) if gaps else None)
         return cls(name, value.ctypes.data, value.nbytes, value.flags.writeable)
 
 
@@ -46,9 +51,20 @@ class Region:
         self.writable = any(buffer.writable for buffer in buffers)
         self.base = self.start // _GRAIN * _GRAIN
         self.history: GlobalHistory | None = None
+        self.gaps = self._gaps()
         # Reaches into the pages' rest on both sides; the range is checked before each access.
         room = -(-(self.end - self.base) // _GRAIN) * _GRAIN
         self.bytes = np.frombuffer((ctypes.c_uint8 * room).from_address(self.base), np.uint8)
+
+    def _gaps(self) -> np.ndarray | None:
+        """Bytes that belong to no element, or None."""
+        if all(buffer.elements is None for buffer in self.buffers):
+            return None
+        gaps = np.ones(-(-(self.end - self.base) // _GRAIN) * _GRAIN, bool)
+        for buffer in self.buffers:
+            place = buffer.start - self.base
+            gaps[place : place + buffer.size] &= False if buffer.elements is None else ~buffer.elements
+        return gaps
 
     @property
     def name(self) -> str:
@@ -104,6 +120,15 @@ class GlobalMemory:
         detail = f"{width} bytes at address {address:#x}; nearest is {nearest.name}"
         detail += f" of {nearest.size} bytes, at byte offset {offset}"
         raise PtxError("out of bounds", detail, threads=threads, buffer=nearest.name, offset=offset)
+
+
+def _element_bytes(tensor: Any, size: int) -> np.ndarray:
+    offsets = np.zeros((), np.int64)
+    for count, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        offsets = offsets[..., None] + np.arange(count) * stride
+    marked = np.zeros((size // tensor.element_size(), tensor.element_size()), bool)
+    marked[offsets.reshape(-1)] = True
+    return marked.reshape(-1)
 
 
 def _rounded_end(buffers: list[Buffer]) -> int:

@@ -223,7 +223,8 @@ class BlockMemory:
         return memory.bytes.reshape(-1, width)[rows]
 
     def _store_part(self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool) -> None:
-        rows, width = offsets // width_of(data), width_of(data)
+        width = data.shape[1]
+        rows = offsets // width
         if isinstance(memory, np.ndarray):
             if memory.ndim != 2:
                 raise PtxError("read only", "the kernel's parameters are written", threads=tuple(lanes.tolist()))
@@ -232,10 +233,7 @@ class BlockMemory:
         if isinstance(memory, Region) and not memory.writable:
             raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
         table = memory.bytes.reshape(-1, width)
-        if memory.history is not None:
-            self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
-        elif self.shared.anything_under_way and memory is self.shared:
-            self._check_under_way(rows, width, lanes, writes=True)
+        self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
         table[rows] = data
         if memory.history is not None and (table[rows] != data).any():
             self._two_values(memory, rows, table[rows] != data, lanes)
@@ -258,6 +256,10 @@ class BlockMemory:
     ) -> None:
         if memory is self.shared and self.shared.anything_under_way:
             self._check_under_way(rows, width, lanes, writes=True)
+        if isinstance(memory, Region) and memory.gaps is not None:
+            outside = memory.gaps.reshape(-1, width)[rows]
+            if outside.any():
+                self._fail("out of bounds", "a write between the elements of a view", memory, rows, outside, lanes)
         if memory.history is None:
             return
         conflict = memory.history.write(rows, width, lanes // 32, self.clocks, atomic=strong, changed=changed)
@@ -290,10 +292,6 @@ class BlockMemory:
             raise PtxError(kind, f"{detail} (shared memory, byte {offset})", threads=threads, offset=offset)
         buffer, offset = memory.describe(memory.base + offset)
         raise PtxError(kind, f"{detail} ({buffer}, byte {offset})", threads=threads, buffer=buffer, offset=offset)
-
-
-def width_of(data: np.ndarray) -> int:
-    return data.shape[1]
 
 
 def _check_alignment(addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:

@@ -66,18 +66,14 @@ def _float8_values(type_name: str) -> np.ndarray:
 
 
 def encode(values: np.ndarray, type_name: str, rounding: str = "rn") -> np.ndarray:
-    """Round float32 or float64 values to a type, once, and return its storage.
+    """Round floats of numpy to a type, once, and return its storage.
 
     Args:
         rounding: ``rn`` to nearest even, ``rna`` to nearest, ties away, ``rz`` to zero, ``rm`` down, ``rp`` up.
     """
-    if type_name == "f64" or (type_name == "f32" and values.dtype == np.float32):
-        return values.astype(STORAGE[type_name])
-    if type_name == "f32":
-        return _directed(values, values.astype(np.float32), rounding) if rounding != "rn" else values.astype(np.float32)
-    if type_name == "f16":
-        nearest = values.astype(np.float16)
-        return _directed(values, nearest, rounding) if rounding != "rn" else nearest
+    if type_name in ("f16", "f32", "f64"):
+        nearest = values.astype(STORAGE[type_name])
+        return nearest if rounding == "rn" or nearest.dtype == values.dtype else _directed(values, nearest, rounding)
     if type_name == "bf16":
         return _to_upper_bits(values, 16, rounding)
     if type_name == "tf32":
@@ -87,9 +83,9 @@ def encode(values: np.ndarray, type_name: str, rounding: str = "rn") -> np.ndarr
 
 def _directed(exact: np.ndarray, nearest: np.ndarray, rounding: str) -> np.ndarray:
     """Step back from the nearest value where it lies on the wrong side."""
-    wide = nearest.astype(np.float64)
+    # long double holds every 64-bit integer.
+    wide, exact = nearest.astype(np.longdouble), exact.astype(np.longdouble)
     lowest, highest = nearest.dtype.type(-np.inf), nearest.dtype.type(np.inf)
-    exact = exact.astype(np.float64)
     too_high, too_low = wide > exact, wide < exact
     if rounding == "rz":
         too_high, too_low = too_high & (exact > 0), too_low & (exact < 0)

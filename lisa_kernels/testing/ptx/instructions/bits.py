@@ -103,8 +103,8 @@ def find_leading(block: Block, inst: Instruction) -> None:
 @instruction("brev.(b32|b64)")
 def reverse(block: Block, inst: Instruction) -> None:
     value = block.read(inst.operands[1], inst.type)
-    reversed_bits = np.packbits(_bit_table(value), axis=1, bitorder="big")
-    block.write(inst.operands[0], np.ascontiguousarray(reversed_bits[:, ::-1][:, ::-1]).view(value.dtype)[:, 0])
+    reversed_bits = np.packbits(_bit_table(value)[:, ::-1], axis=1, bitorder="little")
+    block.write(inst.operands[0], reversed_bits.view(value.dtype)[:, 0])
 
 
 @instruction("bfe.(u32|s32|u64|s64)")
