@@ -13,3 +13,4 @@ states_stock = pytest.mark.skipif(
 # Earlier interpreters refuse them with an error of their own.
 needs_fnuz = pytest.mark.skipif(_VERSION < (3, 8), reason=f"needs triton>=3.8; this is {triton.__version__}")
 needs_scaled_dot = needs_fnuz
+needs_poll = pytest.mark.skipif(_VERSION < (3, 9), reason=f"needs triton>=3.9; this is {triton.__version__}")

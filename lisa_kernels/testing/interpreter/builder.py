@@ -172,11 +172,12 @@ class HonestBuilder(stock.InterpreterBuilder):
         return super().create_atomic_rmw(rmw_op, ptr, val, mask, *order)
 
     def create_atomic_poll(
-        self, ptr: TensorHandle, expected: TensorHandle, timeout_ns: TensorHandle | None, *order: Any
+        self, ptr: TensorHandle, expected: TensorHandle, timeout_ns: Any, *order: Any
     ) -> TensorHandle:
         mask = TensorHandle(np.ones(ptr.data.shape, dtype=bool), tl.int1)
         matched = self.create_atomic_load(ptr, mask, *order).data == expected.data
-        if timeout_ns is None and not matched.all():
+        # Without a timeout Triton hands over an empty ir.value.
+        if not isinstance(timeout_ns, TensorHandle) and not matched.all():
             refuse(
                 "waiting for a flag that a later program sets",
                 "Programs run one after another here: launch them so that earlier ones set what later ones wait for.",

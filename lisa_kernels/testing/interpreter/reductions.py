@@ -23,6 +23,8 @@ _WITH_INDICES = (
     standard._argmax_combine_tie_break_left,
     standard._argmax_combine_tie_break_fast,
 )
+# The same values; numpy's own complain about rows of nothing but NaN.
+_QUIET = {np.nanmax: np.fmax.reduce, np.nanmin: np.fmin.reduce}
 _SCANS = {standard._sum_combine: np.add, standard._prod_combine: np.multiply}
 
 
@@ -31,6 +33,7 @@ class HonestReduce(stock.ReduceOps):
 
     def min_max(self, input: Any, val_reduce_op: Callable, idx_reduce_op: Callable | None = None) -> Any:
         tensor = input[0] if isinstance(input, tuple) else input
+        val_reduce_op = _QUIET.get(val_reduce_op, val_reduce_op)
         values = decode(tensor.handle.data, tensor.dtype)
         if self.combine_fn in _WITH_INDICES and values.dtype.kind == "f" and np.isnan(values).any():
             refuse("the index of an extreme among NaN", "On a GPU it depends on the layout: replace NaN before.")

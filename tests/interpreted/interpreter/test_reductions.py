@@ -148,6 +148,17 @@ def test_extremes_and_their_indices_are_those_of_torch(op, rule, kind, dtype):
         assert same_bits(run(op, x, kind), rule(x))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_extremes_leave_nan_out_and_rows_of_nan_are_nan(dtype):
+    x = rows(dtype)
+    x[2, ::3] = float("nan")
+    x[5] = float("nan")
+    with honest_interpreter():
+        got = run(largest, x)
+    assert same_bits(got, x.nan_to_num(nan=float("-inf")).amax(1).where(torch.arange(ROWS) != 5, float("nan")))
+
+
 @states_stock
 def test_stock_bf16_argmax_is_wrong():
     """Compares bits, so that a negative number is the largest: notices when Triton mends it."""

@@ -124,6 +124,20 @@ def hand_over_kernel(data_ptr, flag_ptr, out_ptr):
 
 
 @triton.jit
+def chain_kernel(sum_ptr, flag_ptr, BACKWARD: tl.constexpr):
+    """Each program waits for its neighbour's flag and adds one to its sum."""
+    pid, last = tl.program_id(0), tl.num_programs(0) - 1
+    neighbour = pid + 1 if BACKWARD else pid - 1
+    first = pid == last if BACKWARD else pid == 0
+    total = 1
+    if not first:
+        tl.atomic_poll(flag_ptr + neighbour, 1)
+        total += tl.load(sum_ptr + neighbour)
+    tl.store(sum_ptr + pid, total)
+    tl.atomic_store(flag_ptr + pid, 1, sem="release")
+
+
+@triton.jit
 def through_address_kernel(address_ptr, out_ptr, BLOCK: tl.constexpr):
     offs = tl.arange(0, BLOCK)
     source = tl.load(address_ptr).to(tl.pointer_type(tl.float32))

@@ -7,9 +7,10 @@ import pytest
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from lisa_kernels.testing.interpreter import honest_interpreter
+from lisa_kernels.testing.interpreter import NotInterpretedError, honest_interpreter
 from lisa_kernels.testing.sanitizer import SanitizerError, faults, sanitize
 from tests.interpreted.sanitizer import kernels
+from tests.interpreted.stock import needs_poll
 from tests.specimens.specimens import SPECIMENS
 
 N, BLOCK = 100, 32
@@ -342,6 +343,28 @@ def test_data_handed_over_behind_a_flag_is_exempt_by_name():
 
     assert kinds(hand_over()) == {faults.READ_OF_WRITE}
     assert hand_over(exempt=["data_ptr"]).faults == ()
+
+
+def chain(backward, **options):
+    sums, flags = torch.zeros(4, dtype=torch.int32), torch.zeros(4, dtype=torch.int32)
+    with sanitize(raise_on_fault=False, **options) as report:
+        kernels.chain_kernel[GRID](sums, flags, backward)
+    return report, sums
+
+
+@needs_poll
+def test_atomic_loads_and_stores_of_flags_need_no_exemption():
+    report, sums = chain(False, exempt=["sum_ptr"])
+    assert report.faults == ()
+    assert sums.tolist() == [1, 2, 3, 4]
+    assert {(fault.kind, fault.tensor) for fault in chain(False)[0].faults} == {(faults.READ_OF_WRITE, "sum_ptr")}
+
+
+@needs_poll
+def test_waiting_for_a_later_program_is_refused_and_works_in_the_other_order():
+    with pytest.raises(NotInterpretedError, match="waiting for a flag that a later program sets"):
+        chain(True)
+    assert chain(True, exempt=["sum_ptr"], program_order=-1)[1].tolist() == [4, 3, 2, 1]
 
 
 def test_an_exempt_parameter_may_have_had_another_name_before():
