@@ -22,7 +22,7 @@ from lisa_kernels.testing.ptx.runner import run_block
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
 
 # Instructions after which a block that has not ended lets others run: it may spin on what they do.
-_PATIENCE = 200_000
+_PATIENCE = 20_000
 
 
 @dataclasses.dataclass(frozen=True)

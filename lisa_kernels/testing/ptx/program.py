@@ -11,7 +11,7 @@ from lisa_kernels.testing.ptx.buffers import Buffer
 from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.memory import THREAD_PARAMETERS
 from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText, Variable
-from lisa_kernels.testing.ptx.operands import Immediate, OperandParser, Symbol, split_list
+from lisa_kernels.testing.ptx.operands import Immediate, OperandParser, Register, Symbol, split_list
 from lisa_kernels.testing.ptx.syntax import Handler, find_handler
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
 
@@ -183,9 +183,9 @@ def callee_of(instruction: Instruction) -> str:
     Raises:
         PtxError: The call goes through a register.
     """
-    for operand in instruction.operands:
-        if isinstance(operand, Symbol):
-            return operand.name
+    names = [operand.name for operand in instruction.operands if isinstance(operand, Symbol)]
+    if len(names) == 1 and not any(isinstance(operand, Register) for operand in instruction.operands):
+        return names[0]
     raise PtxError("unsupported", "calls through a register are not modelled", instruction.text, instruction.source)
 
 
