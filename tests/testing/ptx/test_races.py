@@ -120,59 +120,6 @@ def test_one_warp_may_write_what_all_warps_read_by_one_instruction():
     assert x[0] == 1
 
 
-LOCK = LANE + "mov.u32 %r5, %ctaid.x; mul.wide.u32 %rd4, %r0, 4; add.s64 %rd5, %rd0, %rd4; "
-
-
-@pytest.mark.parametrize("order", [None, 1, 2])
-def test_two_blocks_writing_one_byte_race(order):
-    caught = fault(BLOCK + "st.global.b32 [%rd5], %r5;", X.copy(), grid=(2,), block_order=order)
-    assert (caught.kind, caught.buffer, caught.offset) == ("global race", "argument 0", 0)
-
-
-@pytest.mark.parametrize("order", [None, 1, 2])
-def test_one_block_reading_what_another_writes_races(order):
-    code = BLOCK + "setp.eq.u32 %p0, %r5, 0; @%p0 st.global.b32 [%rd5], 1; @!%p0 ld.global.b32 %r6, [%rd5];"
-    assert fault(code, X.copy(), grid=(2,), block_order=order).kind == "global race"
-
-
-def test_a_block_reading_before_another_writes_races_though_a_third_read_too():
-    code = BLOCK + "setp.eq.u32 %p0, %r5, 2; ld.global.b32 %r6, [%rd5]; @%p0 st.global.b32 [%rd5], 1;"
-    assert fault(code, X.copy(), grid=(3,)).kind == "global race"
-
-
-def test_blocks_that_touch_bytes_of_their_own_do_not_race():
-    code = BLOCK + "mad.wide.u32 %rd5, %r5, 128, %rd5; ld.global.b32 %r6, [%rd5]; st.global.b32 [%rd5], 1;"
-    x = X.copy()
-    run_block(code, x, grid=(4,))
-    assert x.sum() == 128
-
-
-def test_reading_the_same_bytes_is_no_race():
-    run_block(BLOCK + "ld.global.b32 %r6, [%rd5];", X, grid=(3,), threads=64)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_warps_of_one_block_need_a_barrier_in_global_memory(schedule):
-    across = "xor.b32 %r3, %r0, 32; mul.wide.u32 %rd6, %r3, 4; add.s64 %rd6, %rd0, %rd6;"
-    code = BLOCK + across + "st.global.b32 [%rd5], %r0;"
-    read = "ld.global.b32 %r4, [%rd6];"
-    assert fault(code + read, X.copy(), threads=64, schedule=schedule).kind == "global race"
-    run_block(code + "bar.sync 0;" + read, X.copy(), threads=64, schedule=schedule)
-    shift = BLOCK + across + "ld.global.b32 %r4, [%rd6]; ld.global.b32 %r7, [%rd5]; {} st.global.b32 [%rd5], 1;"
-    assert fault(shift.format(""), X.copy(), threads=64, schedule=schedule).kind == "global race"
-    run_block(shift.format("bar.sync 0;"), X.copy(), threads=64, schedule=schedule)
-
-
-def test_one_warp_may_write_what_all_warps_read_by_one_instruction():
-    code = (
-        BLOCK
-        + "ld.global.b32 %r4, [%rd0]; setp.eq.u32 %p0, %r0, 0; add.u32 %r4, %r4, 1; @%p0 st.global.b32 [%rd0], %r4;"
-    )
-    x = X.copy()
-    run_block(code, x, threads=128)
-    assert x[0] == 1
-
-
 LOCK = """{wait} ld.global.b32 %r6, [%rd0+4]; add.u32 %r6, %r6, 1; st.global.b32 [%rd0+4], %r6;
 atom.global.{release}.gpu.exch.b32 %r7, [%rd0], 0;"""
 WAIT = "again: atom.global.{acquire}.gpu.cas.b32 %r7, [%rd0], 0, 1; setp.ne.u32 %p0, %r7, 0; @%p0 bra again;"
