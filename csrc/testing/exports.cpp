@@ -37,9 +37,10 @@ const char* lisa_host_kernels() {
   return text.c_str();
 }
 
-void lisa_host_set(uint64_t seed, int32_t threads) {
+void lisa_host_set(uint64_t seed, int32_t threads, int32_t limit_s) {
   lisa_host::state.seed = seed;
   lisa_host::state.threads = threads;
+  lisa_host::state.limit_s = limit_s;
 }
 
 // Null: the executor of this folder.

@@ -44,7 +44,7 @@ struct Fiber {
 inline constinit thread_local Fiber* current = nullptr;
 
 // Saves the callee-saved registers of the System V ABI on this stack and takes up the other one.
-__attribute__((naked, noinline)) inline void switch_stack([[maybe_unused]] void** save,[[maybe_unused]] void* to) {
+__attribute__((naked, noinline)) inline void switch_stack([[maybe_unused]] void** save, [[maybe_unused]] void* to) {
   asm volatile(
       "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
       "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"

@@ -36,6 +36,7 @@ struct State {
   Executor executor = run_on_fibers;
   uint64_t seed = 0;  // 0: threads and blocks in order
   int threads = 0;    // OS threads; 0: one for each CPU
+  int limit_s = 600;  // a launch that takes longer is a fault
   Fault fault;        // the first since lisa_host_clear
   cudaError_t error = cudaSuccess;
   std::map<void (*)(), uint64_t> shared_limits;  // of kernels that asked for more than kDefaultSharedBytes

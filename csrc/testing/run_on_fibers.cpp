@@ -58,6 +58,7 @@ class FiberRun {
  private:
   void work(Block& block) {
     const SignalStack signal_stack;
+    const Watchdog watchdog;
     block.launch = &launch_;
     blockDim = dim3(launch_.block[0], launch_.block[1], launch_.block[2]);
     gridDim = dim3(launch_.grid[0], launch_.grid[1], launch_.grid[2]);

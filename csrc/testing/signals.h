@@ -1,8 +1,10 @@
-// Wild pointers, stack overflows and integer division by zero of a kernel as faults of the launch.
+// Wild pointers, stack overflows, integer division by zero and endless loops of a kernel as faults of the launch.
 #pragma once
 #include <signal.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "block.h"
 #include "sanitizers.h"
@@ -12,7 +14,13 @@ namespace lisa_host {
 inline constinit thread_local int caught_signal = 0;
 inline constinit thread_local const void* caught_address = nullptr;
 
+// Ignored by default: one that arrives late does nothing.
+constexpr int kTimeIsUp = SIGURG;
+
 inline void fail_after_signal() {
+  if (caught_signal == kTimeIsUp) {
+    fail("hang", "the launch takes longer than " + std::to_string(state.limit_s) + " s");
+  }
   if (caught_signal == SIGFPE) fail("undefined behaviour", "an integer division by zero or one that overflows");
   const char* address = static_cast<const char*>(caught_address);
   const char* stack = current->stack;
@@ -27,7 +35,7 @@ inline void fail_after_signal() {
 // Sends the thread on to fail_after_signal instead of back to the instruction.
 inline void on_signal(int signal, siginfo_t* info, void* context) {
   if (!current) {  // not ours: take the default action when the instruction is tried again
-    ::signal(signal, SIG_DFL);
+    if (signal != kTimeIsUp) ::signal(signal, SIG_DFL);
     return;
   }
   caught_signal = signal;
@@ -55,8 +63,8 @@ class SignalHandlers {
   SignalHandlers(const SignalHandlers&) = delete;
 
  private:
-  static constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE};
-  static constexpr int kCount = 3;
+  static constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, kTimeIsUp};
+  static constexpr int kCount = 4;
   struct sigaction previous_[kCount];
 };
 
@@ -78,6 +86,30 @@ class SignalStack {
  private:
   char memory_[16 << 10];
   stack_t previous_{};
+};
+
+// Ends this OS thread's part of the launch when its time is up; under AddressSanitizer the caller ends the process.
+class Watchdog {
+ public:
+  Watchdog() {
+    if (LISA_HOST_ASAN) return;
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = kTimeIsUp;
+    event._sigev_un._tid = gettid();
+    // Again every second: between two fibers there is nothing to end.
+    const itimerspec times{{1, 0}, {state.limit_s, 0}};
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer_) || timer_settime(timer_, 0, &times, nullptr)) {
+      die("no timer for the time limit of a launch");
+    }
+  }
+  ~Watchdog() {
+    if (!LISA_HOST_ASAN) timer_delete(timer_);
+  }
+  Watchdog(const Watchdog&) = delete;
+
+ private:
+  timer_t timer_{};
 };
 
 }  // namespace lisa_host

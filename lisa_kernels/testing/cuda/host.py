@@ -15,6 +15,8 @@ from lisa_kernels.testing.cuda.faults import HostFault
 from lisa_kernels.testing.cuda.sanitized import kernels_of, run_sanitized
 
 Shape = int | Sequence[int]
+# The slowest kernel of the tests takes 2 s.
+LIMIT_S = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,7 @@ class HostModule:
         shared_bytes: int = 0,
         seed: int | None = None,
         threads: int | None = None,
+        limit_s: int = LIMIT_S,
     ) -> None:
         """Run a kernel to its end.
 
@@ -135,6 +138,7 @@ class HostModule:
             shared_bytes: Dynamic shared memory.
             seed: Threads and blocks run in an order drawn from it; None: in order of their indices.
             threads: OS threads that blocks are spread over; None: one for each CPU.
+            limit_s: A launch that takes longer is a fault.
 
         Raises:
             HostFault: The kernel did something wrong, or the launch is not valid.
@@ -147,14 +151,20 @@ class HostModule:
         packed, memories = pack(kernel, self.kernels[kernel], args)
         shape = (*_three(grid), *_three(block))
         if self.sanitized:
-            order = (_seed(seed), threads or 0)
             run_sanitized(
-                self.path, kernel, packed, memories=memories, shape=shape, shared_bytes=shared_bytes, order=order
+                self.path,
+                kernel,
+                packed,
+                memories=memories,
+                shape=shape,
+                shared_bytes=shared_bytes,
+                order=(_seed(seed), threads or 0),
+                limit_s=limit_s,
             )
             return
         values = [ctypes.create_string_buffer(argument.data, len(argument.data)) for argument in packed]
         addresses = (ctypes.c_void_p * (len(values) + 1))(*map(ctypes.addressof, values), None)
-        with self.ordered(seed=seed, threads=threads):
+        with self.ordered(seed=seed, threads=threads, limit_s=limit_s):
             self._library.lisa_host_launch(kernel.encode(), (ctypes.c_uint32 * 6)(*shape), shared_bytes, addresses)
 
     def call(
@@ -213,12 +223,13 @@ class HostModule:
             raise errors[0]
 
     @contextlib.contextmanager
-    def ordered(self, *, seed: int | None = None, threads: int | None = None) -> Iterator[None]:
+    def ordered(self, *, seed: int | None = None, threads: int | None = None, limit_s: int = LIMIT_S) -> Iterator[None]:
         """Order every launch inside the block, whoever calls the launcher (a torch op of the library, say).
 
         Args:
             seed: As in ``launch``.
             threads: As in ``launch``.
+            limit_s: As in ``launch``, for each.
 
         Raises:
             HostFault: A launch in the block went wrong; raised at its end.
@@ -227,11 +238,11 @@ class HostModule:
         if self._library is None:
             raise ValueError("ordered: a module built with sanitize=True runs in another process; build it without.")
         self._library.lisa_host_clear()
-        self._library.lisa_host_set(_seed(seed), threads or 0)
+        self._library.lisa_host_set(_seed(seed), threads or 0, limit_s)
         try:
             yield
         finally:
-            self._library.lisa_host_set(0, 0)
+            self._library.lisa_host_set(0, 0, LIMIT_S)
         if kind := self._library.lisa_host_fault_kind():
             raise HostFault(kind.decode(), self._library.lisa_host_fault_message().decode())
 
@@ -240,7 +251,7 @@ def _load(path: pathlib.Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name in ("lisa_host_kernels", "lisa_host_fault_kind", "lisa_host_fault_message"):
         getattr(library, name).restype = ctypes.c_char_p
-    library.lisa_host_set.argtypes = (ctypes.c_uint64, ctypes.c_int32)
+    library.lisa_host_set.argtypes = (ctypes.c_uint64, ctypes.c_int32, ctypes.c_int32)
     library.lisa_host_launch.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p)
     library.lisa_host_execute_with.argtypes = (_EXECUTOR,)
     return library

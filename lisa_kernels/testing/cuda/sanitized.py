@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from lisa_kernels.testing.cuda.arguments import Memory, Packed
 from lisa_kernels.testing.cuda.faults import HostFault, from_sanitizer
 
-# 10 minutes: what the slowest kernel of the tests needs, times 100.
-_LIMIT_S = 600
 _FAULT = 3
 # What the driver aligns memory to, before it adds the caller's distance from a multiple of it.
 _ALIGNMENT = 256
@@ -33,6 +31,7 @@ def run_sanitized(
     shape: Sequence[int],
     shared_bytes: int,
     order: tuple[int, int],
+    limit_s: int,
 ) -> None:
     """Run one launch and write back what it left in memory.
 
@@ -44,6 +43,7 @@ def run_sanitized(
         shape: Grid and block, six sizes.
         shared_bytes: Dynamic shared memory.
         order: Seed (0: in order) and OS threads (0: all).
+        limit_s: When the process is ended.
 
     Raises:
         HostFault: What a sanitizer or the launch reported; memory is then as it was.
@@ -64,9 +64,9 @@ def run_sanitized(
         asked, result = pathlib.Path(temporary, "request"), pathlib.Path(temporary, "result")
         asked.write_bytes(b"".join(request))
         try:
-            done = subprocess.run([program, asked, result], capture_output=True, text=True, timeout=_LIMIT_S)
+            done = subprocess.run([program, asked, result], capture_output=True, text=True, timeout=limit_s)
         except subprocess.TimeoutExpired:
-            raise HostFault("hang", f"kernel {kernel} did not end within {_LIMIT_S} s") from None
+            raise HostFault("hang", f"kernel {kernel}: the launch takes longer than {limit_s} s") from None
         if done.returncode == _FAULT:
             kind, message = done.stdout.rstrip("\n").split("\n", 1)
             raise HostFault(kind, message)

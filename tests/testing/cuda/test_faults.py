@@ -68,6 +68,12 @@ def test_a_deadlock_names_what_is_waited_for(faults):
     assert "__syncthreads" in str(fault)
 
 
+def test_a_loop_without_end_is_a_fault_when_its_time_is_up(faults):
+    fault = fault_of(faults, "endless_loop_kernel", 32, [integers(1)], limit_s=1)
+    assert fault.kind == "hang"
+    assert "kernel endless_loop_kernel, block (0, 0, 0), thread (0, 0, 0)" in str(fault)
+
+
 @pytest.mark.prove
 def test_polling_without_end_ends(faults):
     assert fault_of(faults, "endless_poll_kernel", 32, [integers(1)]).kind == "deadlock"

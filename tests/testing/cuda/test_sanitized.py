@@ -80,6 +80,12 @@ def test_a_struct_with_a_pointer_to_nowhere_is_refused(build):
         module.launch("k", 1, 5, [struct_argument(Params, {"output": out})])
 
 
+def test_a_process_that_does_not_end_is_ended(sanitized_faults):
+    with pytest.raises(HostFault) as caught:
+        sanitized_faults.launch("endless_loop_kernel", 1, 1, [torch.zeros(1, dtype=torch.int32)], limit_s=1)
+    assert caught.value.kind == "hang"
+
+
 @pytest.mark.prove
 def test_correct_kernels_are_clean(build):
     values = build(KERNELS / "values.cu", instantiate=("lisa::sum_kernel<64>",), sanitize=True)

@@ -68,6 +68,11 @@ extern "C" __global__ void endless_poll_kernel(volatile int* flag) {
   while (*flag == 0) __nanosleep(100);
 }
 
+extern "C" __global__ void endless_loop_kernel(volatile int* flag) {
+  while (*flag == 0) {
+  }
+}
+
 extern "C" __global__ void over_read_kernel(const float* input, float* output, int count) {
   const int i = threadIdx.x;
   if (i <= count) output[0] += input[i];
