@@ -52,28 +52,45 @@ def tcgen05_shape(ptx: str) -> tuple[int, float, int] | None:
 def bulk_bytes_per_product(ttgir: str) -> float:
     """Return the bytes that TMA brings to shared memory for one tensor multiply-add, 0 without TMA.
 
-    Read off the innermost ``scf.for`` with a dot: in the SASS the copy's size is hidden in a descriptor.
+    Read off the innermost loops with a dot: in the SASS the copy's size is hidden in a descriptor.  In a specialised
+    kernel other warps copy, in loops of their own that run as often.
     """
-    body = _innermost_dot_loop(ttgir.splitlines())
-    copied = sum(_copied_bytes(line) for line in body if "async_tma_copy_global_to_local" in line)
-    products = sum(_dot_products(line) for line in body if _DOT.search(line))
-    return copied / products if products else 0.0
+    loops = _innermost_loops(ttgir.splitlines())
+    with_dot = [loop for loop in loops if any(map(_DOT.search, loop))]
+    if not with_dot:
+        return 0.0
+    smallest = min(with_dot, key=len)
+    if copied := _copied_bytes(smallest):
+        return copied / _dot_products(smallest) if _dot_products(smallest) else 0.0
+    products = sum(map(_dot_products, with_dot))
+    if not products or not is_warp_specialised(ttgir):
+        return 0.0
+    return sum(_copied_bytes(loop) for loop in loops if loop not in with_dot) / products
 
 
-def _innermost_dot_loop(lines: Sequence[str]) -> Sequence[str]:
-    best: Sequence[str] = ()
-    starts = []
-    for number, line in enumerate(lines):
-        if re.search(r"\bscf\.for\b", line):
-            starts.append(number)
-        if "scf.yield" in line and starts:
-            body = lines[starts.pop() : number]
-            if any(map(_DOT.search, body)) and (not best or len(body) < len(best)):
-                best = body
-    return best
+def _innermost_loops(lines: Sequence[str]) -> list[Sequence[str]]:
+    """Bodies of the ``scf.for`` that hold no other; in this text a loop ends where its indent comes back."""
+    found = []
+    for start, line in enumerate(lines):
+        if not re.search(r"\bscf\.for\b", line):
+            continue
+        closing = line[: len(line) - len(line.lstrip())] + "}"
+        end = next((n for n in range(start + 1, len(lines)) if lines[n].startswith(closing)), len(lines))
+        body = lines[start + 1 : end]
+        if not any(re.search(r"\bscf\.for\b", inner) for inner in body):
+            found.append(body)
+    return found
 
 
-def _copied_bytes(line: str) -> int:
+def _copied_bytes(lines: Sequence[str]) -> int:
+    return sum(_tile_bytes(line) for line in lines if "async_tma_copy_global_to_local" in line)
+
+
+def _dot_products(lines: Sequence[str]) -> int:
+    return sum(_tile_products(line) for line in lines if _DOT.search(line))
+
+
+def _tile_bytes(line: str) -> int:
     buffers = re.findall(r"!ttg\.memdesc<([0-9x]+)x(\w+),", line)
     if not buffers:
         return 0
@@ -81,7 +98,7 @@ def _copied_bytes(line: str) -> int:
     return math.prod(map(int, shape.split("x"))) * _ELEMENT_BYTES.get(element, 2)
 
 
-def _dot_products(line: str) -> int:
+def _tile_products(line: str) -> int:
     operands = re.findall(r"(?:memdesc|tensor)<([0-9x]+)x(?:b?f\d+\w*|i8)", line)
     if len(operands) < 2:
         return 0

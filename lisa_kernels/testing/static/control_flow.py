@@ -58,27 +58,33 @@ def build_graph(function: Function) -> Graph:
     instructions, labels = function.instructions, function.labels
     position = {instruction.address: i for i, instruction in enumerate(instructions)}
     leaders = {instructions[0].address, *labels.values()}
-    targets = {}
+    targets: dict[int, list[int]] = {}
     for i, instruction in enumerate(instructions):
         if instruction.base not in _BRANCHES:
             continue
         if i + 1 < len(instructions):
             leaders.add(instructions[i + 1].address)
-        label = re.search(r"`\((\.[\w.$]+)\)", instruction.operands)
-        if instruction.base == "BRA" and label and label[1] in labels:
-            targets[i] = labels[label[1]]
+        targets[i] = [labels[label] for label in _branch_labels(instruction) if label in labels]
     starts = sorted(position[address] for address in leaders if address in position)
     blocks = tuple(zip(starts, [*starts[1:], len(instructions)], strict=True))
     block_at = {instructions[start].address: b for b, (start, _) in enumerate(blocks)}
     successors: dict[int, set[int]] = defaultdict(set)
     for b, (_, end) in enumerate(blocks):
         last = instructions[end - 1]
-        if end - 1 in targets:
-            successors[b].add(block_at[targets[end - 1]])
+        successors[b].update(block_at[address] for address in targets.get(end - 1, ()))
         leaves = last.base == "BRA" or last.base in _LEAVES
         if b + 1 < len(blocks) and (not leaves or _falls_through(last)):
             successors[b].add(b + 1)
     return Graph(instructions, blocks, successors)
+
+
+def _branch_labels(branch: Instruction) -> list[str]:
+    """Where a branch may go; of a jump table (``BRX``) nvdisasm lists the targets in a comment."""
+    if branch.base == "BRA":
+        return re.findall(r"`\((\.[\w.$]+)\)", branch.operands)
+    if branch.base == "BRX" and (table := re.search(r'BRANCH_TARGETS ([^"]+)"', branch.operands)):
+        return table[1].split(",")
+    return []
 
 
 def _falls_through(branch: Instruction) -> bool:
@@ -120,8 +126,12 @@ def hot_loops(function: Function, loops: list[Loop]) -> list[Loop]:
 
 
 def role_loops(loops: list[Loop]) -> list[Loop]:
-    """Return the outermost loops of a warp-specialised kernel, one for each role; all run at once."""
-    long = [loop for loop in loops if len(loop.instructions) >= _SHORTEST_ROLE]
+    """Return the loops of a warp-specialised kernel that run at once: its innermost ones with MMA, others outermost.
+
+    A loop around one with MMA is a walk over tiles, or the loop in which idle warps wait for their role.  Two loops of
+    one role that follow each other are counted as if they ran at once.
+    """
+    long = [loop for loop in loops if len(loop.instructions) >= _SHORTEST_ROLE and not loop.wraps_mma_loop]
     return [loop for loop in long if not any(other.holds(loop) for other in long)]
 
 

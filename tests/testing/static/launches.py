@@ -73,6 +73,22 @@ def misaligned_copy():
     launch(copy_kernel, (1,), x[1:], x[1:], 4096, tile=CopyTile())
 
 
+@triton.jit
+def descriptor_matmul_kernel(
+    a_ptr, b_ptr, out_ptr, M, N, K,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPECIALISED: tl.constexpr,
+):  # fmt: skip
+    """A product through TMA; specialised, some warps copy and others multiply."""
+    a = tl.make_tensor_descriptor(a_ptr, [M, K], [K, 1], [BLOCK_M, BLOCK_K])
+    b = tl.make_tensor_descriptor(b_ptr, [K, N], [N, 1], [BLOCK_K, BLOCK_N])
+    out = tl.make_tensor_descriptor(out_ptr, [M, N], [N, 1], [BLOCK_M, BLOCK_N])
+    row, col = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for k in tl.range(0, K, BLOCK_K, warp_specialize=SPECIALISED):
+        acc = tl.dot(a.load([row, k]), b.load([k, col]), acc)
+    out.store([row, col], acc.to(tl.bfloat16))
+
+
 def broken():
     """A block size that is no power of two does not compile."""
     x = torch.empty(96, dtype=torch.bfloat16, device="meta")

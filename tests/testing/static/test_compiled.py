@@ -123,6 +123,27 @@ def test_anybody_s_kernel_is_analysed_in_one_call(target):
     assert ("LDG.128" if target == "sm_80" else "global_load_dwordx4.128") in told
 
 
+@pytest.mark.prove
+@pytest.mark.parametrize("target", ["sm_90", "sm_100"])
+def test_a_specialised_kernel_multiplies_and_moves_as_much_as_the_plain_one(target):
+    """Its loops lie in several partitions, behind a jump table on sm_100: a lost one would show as a lower load."""
+    from tests.testing.static.launches import descriptor_matmul_kernel
+
+    x = torch.empty(1024, 1024, dtype=torch.bfloat16, device="meta")
+    sizes = {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64}
+    plain, specialised = (
+        analyze_kernel(
+            descriptor_matmul_kernel, (8, 8), x, x, x, 1024, 1024, 1024,
+            target=target, constexprs=sizes | {"SPECIALISED": flag}, num_stages=3,
+        )
+        for flag in (False, True)
+    )  # fmt: skip
+    assert specialised.threads > plain.threads
+    assert plain.bulk_copies > 0
+    for pipe in ("tensor", "l2", "shared"):
+        assert specialised.hot.pipes[pipe] == plain.hot.pipes[pipe]
+
+
 def test_analyse_kernel_names_an_unknown_target():
     from tests.testing.static.launches import copy_kernel
 

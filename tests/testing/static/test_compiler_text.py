@@ -9,6 +9,9 @@ module attributes {"ttg.num-warps" = 8 : i32, "ttg.total-num-warps" = 12 : i32} 
     ttng.async_tma_copy_global_to_local %d[%x, %y] %s, %m, %p : !tt.tensordesc<128x64xbf16>, !ttg.memdesc<1xi64, #b> -> !ttg.memdesc<128x64xbf16, #shared, #smem, mutable>
     ttng.async_tma_copy_global_to_local %e[%x, %y] %t, %m, %p : !tt.tensordesc<64x256xbf16>, !ttg.memdesc<1xi64, #b> -> !ttg.memdesc<64x256xbf16, #shared, #smem, mutable>
     %r = ttng.warp_group_dot %s, %t, %acc : !ttg.memdesc<128x64xbf16, #shared, #smem> * !ttg.memdesc<64x256xbf16, #shared1, #smem> -> tensor<128x256xf32, #mma>
+    %f = scf.if %g -> (i32) {
+      scf.yield %h : i32
+    }
     scf.yield %r : tensor<128x256xf32>
   }
 """  # noqa: E501
@@ -22,6 +25,18 @@ def test_a_loop_without_bulk_copies_has_none():
     text = "\n".join(line for line in TTGIR.splitlines() if "async_tma" not in line)
     assert compiler_text.bulk_bytes_per_product(text) == 0
     assert compiler_text.bulk_bytes_per_product("") == 0
+
+
+def test_copies_of_other_warps_count_in_a_specialised_kernel():
+    """The copies in a loop of their own; without specialisation such a loop runs before or after, not beside."""
+    lines = TTGIR.splitlines()
+    copies = [line for line in lines if "async_tma" in line]
+    loader = ["  scf.for %i = %a to %b step %c  : i32 {", *copies, "  }"]
+    consumer = [line for line in lines if "async_tma" not in line]
+    text = "\n".join([*loader, *consumer])
+    assert compiler_text.bulk_bytes_per_product(text) == 0
+    specialised = compiler_text.bulk_bytes_per_product(text + "\n  ttg.warp_specialize()")
+    assert specialised == compiler_text.bulk_bytes_per_product(TTGIR)
 
 
 def test_a_specialised_kernel_has_more_warps_than_it_was_asked_for():

@@ -83,6 +83,21 @@ def test_code_that_nobody_reaches_is_no_way_into_a_loop():
     assert loop.is_loop
 
 
+def test_the_targets_of_a_jump_table_are_reached():
+    lines = ['BRX R2 -0x1f80 (*"BRANCH_TARGETS .L_x_0,.L_x_1"*)', "NOP", ".L_x_0:", *WORK, "EXIT"]
+    lines += [".L_x_1:", *WORK, MMA, "@P0 BRA `(.L_x_1)", "EXIT"]
+    (loop,) = hot(lines)
+    assert loop.is_loop
+    assert loop.has_mma
+
+
+def test_the_loop_in_which_warps_wait_for_their_role_is_none():
+    consumer = [".L_x_1:", *WORK * 3, MMA, "@P0 BRA `(.L_x_1)"]
+    lines = [".L_x_0:", *WORK, *consumer, "@P1 BRA `(.L_x_0)", ".L_x_2:", *WORK * 3, "@P0 BRA `(.L_x_2)", "EXIT"]
+    _, found = loops_of(lines)
+    assert [loop.has_mma for loop in role_loops(found)] == [True, False]
+
+
 def test_roles_are_the_outermost_long_loops():
     inner = [".L_x_1:", *WORK * 3, "@P0 BRA `(.L_x_1)"]
     lines = [".L_x_0:", *WORK, *inner, "@P1 BRA `(.L_x_0)", ".L_x_2:", *WORK * 3, "@P0 BRA `(.L_x_2)", "EXIT"]
