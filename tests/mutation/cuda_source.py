@@ -21,7 +21,7 @@ def host_subject(name: str) -> Subject:
     """Return one specimen through g++: threads in three random orders, then once with sanitizers."""
     specimen = CUDA_SPECIMENS[name]
 
-    def run(text: str, order: int | None) -> Outputs:
+    def run(text: str, problem: int, order: int | None) -> Outputs:
         module = HostModule.build(text, include_dirs=[FOLDER], sanitize=order == _SANITIZED)
         fields = specimen.make_fields(0)
         seed = None if order == _SANITIZED else order
@@ -38,7 +38,7 @@ def ptx_subject(name: str, arch: str) -> Subject:
     """Return one specimen as nvcc compiles it."""
     specimen = CUDA_SPECIMENS[name]
 
-    def run(text: str, order: int | None) -> Outputs:
+    def run(text: str, problem: int, order: int | None) -> Outputs:
         module = Module(compile_ptx(text, arch, include_dirs=[FOLDER]))
         fields = specimen.make_fields(0)
         tensors = [value for value in fields.values() if isinstance(value, Tensor)]
@@ -54,7 +54,7 @@ def ptx_subject(name: str, arch: str) -> Subject:
 
 def _subject(specimen: CudaSpecimen, means: str, run: Any, *, orders: tuple[int, ...], fault: type) -> Subject:
     text = specimen.source.read_text()
-    expected = {specimen.output: specimen.expected(specimen.make_fields(0))}
+    expected = [{specimen.output: specimen.expected(specimen.make_fields(0))}]
     return Subject(
         specimen.name, means, cuda_mutants(text), text, run, expected, specimen.depth, orders, faults=(fault,)
     )

@@ -6,7 +6,6 @@ import collections
 from collections.abc import Iterator, Sequence
 
 from lisa_kernels.testing.mutation import KINDS
-from tests.mutation.survivors import why_harmless
 from tests.mutation.trial import Outcome
 
 # Of the mutants that change what a kernel does.
@@ -18,7 +17,7 @@ def shares(outcomes: Sequence[Outcome]) -> dict[str, tuple[int, int]]:
     """Return (caught, changes behaviour) by kind; a mutant that is known to be harmless changes nothing."""
     counts = {}
     for kind in KINDS:
-        rows = [row for row in outcomes if row.kind == kind and (row.caught or why_harmless(row) is None)]
+        rows = [row for row in outcomes if row.kind == kind and (row.caught or not row.harmless)]
         counts[kind] = (sum(bool(row.caught) for row in rows), len(rows))
     return counts
 
@@ -53,11 +52,11 @@ def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
     if silent:
         yield from ("", "Not caught:", "")
     for row in silent:
-        reason = why_harmless(row) or "**no reason known: a hole in the checks**"
+        reason = row.harmless or "**no reason known: a hole in the checks**"
         yield f"- {row.means}, {row.kernel}, line {row.line}, {row.kind}: {row.change}. {reason}"
 
 
 def _counts(rows: Sequence[Outcome]) -> tuple[int, int, int, int]:
     caught = sum(bool(row.caught) for row in rows)
-    harmless = sum(not row.caught and why_harmless(row) is not None for row in rows)
+    harmless = sum(not row.caught and bool(row.harmless) for row in rows)
     return len(rows), caught, harmless, len(rows) - caught - harmless

@@ -5,8 +5,9 @@ from __future__ import annotations
 from lisa_kernels.core.launch import record
 from lisa_kernels.testing.compiled import compile_launch
 from lisa_kernels.testing.mutation import ptx_mutants
-from lisa_kernels.testing.ptx import Module, PtxError
-from tests.mutation.trial import Outputs, Subject
+from lisa_kernels.testing.ptx import PtxError, run_compiled
+from tests.mutation.redundant import why_redundant
+from tests.mutation.trial import Outputs, Subject, expected_of
 from tests.specimens.specimens import SPECIMENS
 
 TARGETS = ("sm_80", "sm_90")
@@ -15,24 +16,18 @@ TARGETS = ("sm_80", "sm_90")
 def subject(name: str, target: str) -> Subject:
     """Return one specimen compiled for one target."""
     specimen = SPECIMENS[name]
-    args = specimen.make_args(0)
     with record() as launches:
-        specimen.launch(args)
+        specimen.launch(specimen.make_args(0))
     compiled = compile_launch(launches[0], target)
     text = compiled.asm["ptx"]
 
-    def run(text: str, order: int | None) -> Outputs:
-        fresh = specimen.make_args(0)
-        module = Module(text)
-        passed = launches[0].passed(fresh)
-        # Triton's own scratch memory, which these kernels do not use.
-        scratch = (None,) * (text.count("_param_", 0, text.index(")")) - len(passed))
-        module.launch(
-            module.kernels[0],
-            launches[0].grid,
-            (compiled.metadata.num_warps * 32,),
-            (*passed, *scratch),
-            shared_bytes=compiled.metadata.shared,
+    def run(text: str, problem: int, order: int | None) -> Outputs:
+        fresh = specimen.make_args(0, problem)
+        run_compiled(
+            compiled,
+            specimen.grid(fresh, specimen.tile),
+            launches[0].passed(fresh),
+            ptx=text,
             schedule="lockstep" if order is None else order,
         )
         named = specimen.named(fresh)
@@ -44,8 +39,9 @@ def subject(name: str, target: str) -> Subject:
         ptx_mutants(text),
         text,
         run,
-        specimen.expected(args),
+        expected_of(specimen),
         specimen.depth,
         orders=(1, 2),
         faults=(PtxError,),
+        why_harmless=lambda mutant: why_redundant(text, mutant),
     )

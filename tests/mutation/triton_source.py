@@ -12,7 +12,7 @@ from typing import Any
 from lisa_kernels.testing.interpreter import NotInterpretedError
 from lisa_kernels.testing.mutation import triton_mutants
 from lisa_kernels.testing.sanitizer import SanitizerError, sanitize
-from tests.mutation.trial import Outputs, Subject
+from tests.mutation.trial import Outputs, Subject, expected_of
 from tests.specimens import triton_kernels
 from tests.specimens.specimens import SPECIMENS
 
@@ -25,9 +25,9 @@ def subject(name: str) -> Subject:
     source = pathlib.Path(triton_kernels.__file__).read_text()
     function = specimen.kernel.__name__
 
-    def run(text: str, order: int | None) -> Outputs:
+    def run(text: str, problem: int, order: int | None) -> Outputs:
         changed = dataclasses.replace(specimen, kernel=getattr(_imported(text), function))
-        args = specimen.make_args(0)
+        args = specimen.make_args(0, problem)
         with sanitize(program_order=order):
             changed.launch(args)
         named = specimen.named(args)
@@ -39,7 +39,7 @@ def subject(name: str) -> Subject:
         triton_mutants(source, function),
         source,
         run,
-        specimen.expected(specimen.make_args(0)),
+        expected_of(specimen),
         specimen.depth,
         orders=(1, 2),
         faults=(SanitizerError, NotInterpretedError),

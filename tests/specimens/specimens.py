@@ -1,4 +1,8 @@
-"""The specimens with their inputs, launch choices and expectations."""
+"""The specimens with their inputs, launch choices and expectations.
+
+Each comes with several problems: a mask that never cuts and a pipeline that never drains hide what is wrong with them.
+Sizes keep the divisibility by 16 that the first problem has, since kernels are compiled for it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ class Specimen:
     Attributes:
         kernel: A ``@triton.jit`` function.
         grid: ``(args, tile) -> grid``.
-        make_args: ``(seed) -> run-time arguments`` on the CPU; outputs hold NaN.
+        problems: Sizes; the first is that of ``make_args(seed)``.
+        make_sized_args: ``(seed, *sizes) -> run-time arguments`` on the CPU; outputs hold NaN.
         outputs: Names of the arguments that the kernel writes.
         expected: ``(args) -> outputs by name`` in fp64.
         depth: Roundings in sequence behind an output.
@@ -34,13 +39,18 @@ class Specimen:
     name: str
     kernel: Any
     grid: Callable[[tuple[Any, ...], Tile], tuple[int, ...]]
-    make_args: Callable[[int], tuple[Any, ...]]
+    problems: tuple[tuple[int, ...], ...]
+    make_sized_args: Callable[..., tuple[Any, ...]]
     outputs: tuple[str, ...]
     expected: Callable[[tuple[Any, ...]], dict[str, Tensor]]
     depth: int
     tile: Tile
     large_tile: Tile
     constexprs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def make_args(self, seed: int, problem: int = 0) -> tuple[Any, ...]:
+        """Return the run-time arguments of one of the problems."""
+        return self.make_sized_args(seed, *self.problems[problem])
 
     def launch(self, args: tuple[Any, ...], tile: Tile | None = None) -> None:
         """Launch on ``args`` through ``core.launch.launch``, with another tile if wished."""
@@ -63,23 +73,21 @@ def _padded(rows: int, cols: int, stride: int, dtype: torch.dtype, seed: int) ->
     return storage[:, :cols]
 
 
-def _matmul_args(seed: int) -> tuple[Any, ...]:
-    M, N, K = 100, 80, 80
-    a = _padded(M, K, 96, torch.bfloat16, seed)
-    b = _padded(K, N, 96, torch.bfloat16, seed + 1)
-    out = torch.full((M, 96), math.nan, dtype=torch.bfloat16)[:, :N]
+def _matmul_args(seed: int, M: int, N: int, K: int) -> tuple[Any, ...]:
+    a = _padded(M, K, K + 16, torch.bfloat16, seed)
+    b = _padded(K, N, N + 16, torch.bfloat16, seed + 1)
+    out = torch.full((M, N + 16), math.nan, dtype=torch.bfloat16)[:, :N]
     return a, b, out, M, N, K, a.stride(0), b.stride(0), out.stride(0)
 
 
-def _softmax_args(seed: int) -> tuple[Any, ...]:
-    rows, cols = 5, 1000
+def _softmax_args(seed: int, rows: int, cols: int) -> tuple[Any, ...]:
     x = _padded(rows, cols, 1008, torch.float32, seed)
     out = torch.full((rows, 1008), math.nan)[:, :cols]
     return x, out, cols, x.stride(0), out.stride(0)
 
 
-def _attention_args(seed: int) -> tuple[Any, ...]:
-    heads, n_queries, n_keys, head_dim = 2, 70, 90, 64
+def _attention_args(seed: int, n_queries: int, n_keys: int) -> tuple[Any, ...]:
+    heads, head_dim = 2, 64
     q, k, v = (
         torch.randn(heads, tokens, head_dim, generator=_generator(seed + i)).half()
         for i, tokens in enumerate((n_queries, n_keys, n_keys))
@@ -95,8 +103,7 @@ def _attention_expected(args: tuple[Any, ...]) -> dict[str, Tensor]:
     return {"out_ptr": scores.softmax(-1) @ v.double(), "lse_ptr": scores.logsumexp(-1)}
 
 
-def _scan_args(seed: int) -> tuple[Any, ...]:
-    rows, steps = 3, 300
+def _scan_args(seed: int, rows: int, steps: int) -> tuple[Any, ...]:
     gate = _padded(rows, steps, 304, torch.float32, seed).sigmoid_()
     x = _padded(rows, steps, 304, torch.float32, seed + 1)
     out = torch.full((rows, 304), math.nan)[:, :steps]
@@ -122,7 +129,8 @@ SPECIMENS = {
             "matmul",
             triton_kernels.matmul_kernel,
             grid=lambda args, tile: (_cover(args[3], tile.BLOCK_M), _cover(args[4], tile.BLOCK_N)),
-            make_args=_matmul_args,
+            problems=((100, 80, 80), (5, 16, 16), (70, 16, 48), (3, 80, 112), (65, 48, 144), (130, 80, 176)),
+            make_sized_args=_matmul_args,
             outputs=("out_ptr",),
             expected=lambda args: {"out_ptr": args[0].double() @ args[1].double()},
             depth=80,
@@ -133,7 +141,8 @@ SPECIMENS = {
             "softmax",
             triton_kernels.softmax_kernel,
             grid=lambda args, tile: (args[0].shape[0],),
-            make_args=_softmax_args,
+            problems=((5, 1000), (2, 1), (2, 2), (2, 3), (1, 513), (2, 514), (2, 515)),
+            make_sized_args=_softmax_args,
             outputs=("out_ptr",),
             expected=lambda args: {"out_ptr": args[0].double().softmax(-1)},
             depth=16,
@@ -144,7 +153,8 @@ SPECIMENS = {
             "attention",
             triton_kernels.attention_kernel,
             grid=lambda args, tile: (_cover(args[5], tile.BLOCK_M), args[0].shape[0]),
-            make_args=_attention_args,
+            problems=((70, 90), (3, 5), (65, 33), (1, 70), (130, 130)),
+            make_sized_args=_attention_args,
             outputs=("out_ptr", "lse_ptr"),
             expected=_attention_expected,
             depth=128,
@@ -155,7 +165,8 @@ SPECIMENS = {
             "scan",
             triton_kernels.scan_kernel,
             grid=lambda args, tile: (args[0].shape[0],),
-            make_args=_scan_args,
+            problems=((3, 300), (2, 5), (1, 129)),
+            make_sized_args=_scan_args,
             outputs=("out_ptr",),
             expected=_scan_expected,
             depth=300,
