@@ -189,9 +189,18 @@ def _parameter_list(text: str | None) -> list[Variable]:
 
 
 def _without_comments(text: str) -> str:
+    # Inside inline assembly LLVM counts its lines on from the source line: all but the first .loc mislead.
+    text = re.sub(r"// begin inline asm.*?// end inline asm", _first_location, text, flags=re.S)
     text = re.sub(r"//[^\n]*", "", text)
     # Line numbers stay what they are.
     return re.sub(r"/\*.*?\*/", lambda match: "\n" * match[0].count("\n"), text, flags=re.S)
+
+
+def _first_location(assembly: re.Match[str]) -> str:
+    first, *others = assembly[0].split(".loc")
+    # Line numbers of the text stay what they are: only the directives go.
+    kept = [".loc" + others[0]] if others else []
+    return first + "".join(kept + [other[other.index("\n") :] for other in others[1:]])
 
 
 def _skip_space(text: str, place: int) -> int:
