@@ -26,7 +26,7 @@ void wait_at(const char* what, const Location& where) {
 
 void spin() {
   current->block->idle_spins++;
-  current->block->ready.push_back(current);
+  current->block->order.push(current);
   leave_fiber();
 }
 
@@ -98,7 +98,7 @@ void start_block(Block& block) {
   block.exited = 0;
   block.barrier = {};
   block.idle_spins = 0;
-  block.ready.clear();
+  block.order.start(count);
   for (int i = 0; i < count; i++) {
     Fiber& fiber = block.fibers[i];
     const uint32_t x = i, width = shape[0], height = shape[1];
@@ -115,7 +115,7 @@ void start_block(Block& block) {
     fiber.annotation = {};
     allow_access(fiber.stack, kStackBytes);  // an abandoned fiber leaves the red zones of its variables
     prepare_stack(fiber, fiber_entry);
-    block.ready.push_back(&fiber);
+    block.order.push(&fiber);
   }
 }
 
@@ -142,6 +142,9 @@ Fault deadlock(const Block& block) {
   return {"deadlock", message + ": " + describe(*first)};
 }
 
+// Polls in a row, for each thread, after which threads are no longer held back: one of them may have the lock.
+constexpr uint64_t kPatience = 4;
+
 // Polls that go nowhere for this long are taken for a hang.
 constexpr auto kSpinLimit = std::chrono::seconds(20);
 
@@ -163,14 +166,12 @@ void run_block(Block& block) {
   auto since = std::chrono::steady_clock::now();
   uint64_t steps = 0;
   while (block.alive && block.fault.kind.empty()) {
-    if (block.ready.empty()) {
+    Fiber* next = block.order.pop(block.idle_spins > kPatience * block.fibers.size());
+    if (!next) {
       block.fault = deadlock(block);
       break;
     }
-    if (block.shuffled) std::swap(block.ready.front(), block.ready[block.random() % block.ready.size()]);
-    Fiber& next = *block.ready.front();
-    block.ready.pop_front();
-    resume(next);
+    resume(*next);
     if (block.idle_spins && ++steps % 4096 == 0 && hangs(block, since)) break;
   }
   if (const char* name = block.shared.overrun(); name && block.fault.kind.empty()) {

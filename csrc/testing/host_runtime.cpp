@@ -4,6 +4,7 @@
 #include "exports.cpp"
 #include "launch.cpp"
 #include "run_on_fibers.cpp"
+#include "run_order.cpp"
 #include "runtime.cpp"
 #include "shared_arena.cpp"
 #include "warp.cpp"

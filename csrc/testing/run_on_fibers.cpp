@@ -67,8 +67,8 @@ class FiberRun {
       blockIdx = {static_cast<unsigned>(at % width), static_cast<unsigned>(at / width % height),
                   static_cast<unsigned>(at / (width * height))};
       block.index = blockIdx;
-      block.shuffled = seed_ != 0;
-      block.random.state = (seed_ + 0x9e3779b97f4a7c15ull * at) | 1;
+      block.order.shuffled = seed_ != 0;
+      block.order.random.state = (seed_ + 0x9e3779b97f4a7c15ull * at) | 1;
       block.fault = {};
       block.shared.reset();
       block.dynamic_shared = launch_.shared_bytes

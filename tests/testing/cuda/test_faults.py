@@ -35,6 +35,19 @@ def test_a_missing_barrier_gives_wrong_values_under_some_seed(faults, kernel, th
     assert all(wrong)
 
 
+def test_a_barrier_that_only_a_warp_far_ahead_needs_is_missed_within_three_seeds(faults):
+    numbers = torch.arange(3 * 128, dtype=torch.int32)
+    expected = numbers.reshape(3, 4, 32).sum(2).flip(1).repeat_interleave(32, 1).flatten().repeat(8)
+    for first in range(0, 30, 3):
+        wrong = 0
+        for seed in range(first, first + 3):
+            got = torch.zeros_like(expected, dtype=torch.int32)
+            # Eight blocks: as many orders.
+            faults.launch("missing_late_barrier_kernel", 8, 128, [numbers, got], seed=seed)
+            wrong += not torch.equal(got, expected.int())
+        assert wrong
+
+
 def test_a_lane_outside_its_own_mask_is_named(faults):
     fault = fault_of(faults, "wrong_mask_kernel", 32, [integers(32)])
     assert fault.kind == "wrong sync mask"
@@ -54,11 +67,13 @@ def test_two_barriers_of_one_block_are_no_barrier(faults):
     assert fault.kind == "divergent barrier"
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2, 3])
-def test_a_thread_that_left_misses_at_the_barrier(faults, seed):
-    fault = fault_of(faults, "early_exit_kernel", 64, [integers(64), 63], seed=seed)
+# In order, the first thread leaves before any other is at the barrier, the last one when all others are.
+@pytest.mark.parametrize(("first", "end"), [(1, 64), (0, 63)])
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_a_thread_that_left_misses_at_the_barrier(faults, seed, first, end):
+    fault = fault_of(faults, "early_exit_kernel", 64, [integers(64), first, end], seed=seed)
     assert fault.kind == "divergent barrier"
-    faults.launch("early_exit_kernel", 1, 64, [integers(64), 64], seed=seed)
+    faults.launch("early_exit_kernel", 1, 64, [integers(64), 0, 64], seed=seed)
 
 
 def test_a_deadlock_names_what_is_waited_for(faults):

@@ -107,6 +107,12 @@ def test_threads_that_wait_for_a_lock_let_others_run(values, seed):
     assert count.item() == 192
 
 
+def test_atomics_hold_between_blocks_on_different_os_threads(values):
+    total = torch.zeros(1, dtype=torch.int32)
+    values.launch("count_kernel", 64, 32, [total, 1000], threads=2)
+    assert total.item() == 64 * 32 * 1000
+
+
 def test_a_seed_shuffles_threads_and_blocks_and_no_seed_keeps_them_in_order(values):
     def arrivals(seed):
         got = torch.full((96,), -1, dtype=torch.int32)

@@ -94,6 +94,10 @@ __global__ void numbers_kernel(double* output, bool flag, int8_t small, uint32_t
   output[threadIdx.x] = staged[threadIdx.x];
 }
 
+__global__ void count_kernel(int* total, int rounds) {
+  for (int round = 0; round < rounds; round++) atomicAdd(total, 1);
+}
+
 // In which order threads come by.  No atomic: it would let others run in between.
 __global__ void arrivals_kernel(int* next, int* arrivals) {
   arrivals[(*next)++] = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
