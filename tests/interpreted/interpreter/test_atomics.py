@@ -40,6 +40,16 @@ def test_half_sums_round_after_each_addition(dtype):
     assert old.sum() == 0
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_sums_round_to_nearest(dtype):
+    """Three quarters of a step above 1."""
+    eps = torch.finfo(dtype).eps
+    out = torch.ones(1, dtype=dtype)
+    with honest_interpreter():
+        ones_kernel[(1,)](torch.full((1,), 0.75 * eps, dtype=dtype), out, 1)
+    assert out.item() == 1 + eps
+
+
 @triton.jit
 def ones_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
     tl.atomic_add(out_ptr + tl.zeros((BLOCK,), tl.int32), tl.load(x_ptr + tl.arange(0, BLOCK)))

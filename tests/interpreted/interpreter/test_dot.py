@@ -1,5 +1,6 @@
 """Products of tiles of every dtype and precision, against fp64."""
 
+import numpy as np
 import pytest
 import torch
 import triton
@@ -7,6 +8,7 @@ import triton.language as tl
 
 from lisa_kernels.testing import assert_matches, compare
 from lisa_kernels.testing.interpreter import honest_interpreter
+from lisa_kernels.testing.interpreter.dot import e8m0_values
 from tests.interpreted.stock import needs_scaled_dot, states_stock
 
 SIZE = 64
@@ -146,3 +148,8 @@ def test_scaled_dot_multiplies_blocks_of_32_by_their_power_of_two(kind):
         scaled_kernel[(1,)](a, (exponents + 127).byte(), b, out, kind, "bf16", 2 if kind == "e2m1" else 1)
     expected = (values * 2.0 ** exponents.double().repeat_interleave(32, dim=1)) @ b.double()
     assert_matches(out, expected, depth=64)
+
+
+def test_the_scale_255_is_nan():
+    assert np.isnan(e8m0_values(np.array([255], dtype=np.uint8)))[0]
+    assert e8m0_values(np.array([0, 127, 254], dtype=np.uint8)).tolist() == [2.0**-127, 1.0, 2.0**127]

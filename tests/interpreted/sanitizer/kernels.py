@@ -77,6 +77,22 @@ def atomic_sum_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def look_kernel(count_ptr, out_ptr):
+    """Counts atomically and looks at the count by a plain load."""
+    tl.atomic_add(count_ptr, 1)
+    tl.store(out_ptr + tl.program_id(0), tl.load(count_ptr))
+
+
+@triton.jit
+def last_overwrites_kernel(x_ptr, out_ptr):
+    """All programs read one element; the last one then changes it."""
+    pid = tl.program_id(0)
+    tl.store(out_ptr + pid, tl.load(x_ptr))
+    if pid == tl.num_programs(0) - 1:
+        tl.store(x_ptr, 0.0)
+
+
+@triton.jit
 def late_init_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     """Program 0 sets what all others add to."""
     offs = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

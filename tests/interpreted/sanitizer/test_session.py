@@ -297,6 +297,19 @@ def test_atomics_do_not_race():
     assert out.item() == N
 
 
+def test_a_plain_load_of_what_others_count_atomically_is_exempt():
+    out = torch.zeros(4, dtype=torch.int32)
+    with sanitize():
+        kernels.look_kernel[GRID](torch.zeros(1, dtype=torch.int32), out)
+    assert out.tolist() == [1, 2, 3, 4]
+
+
+def test_a_program_that_changes_what_it_and_others_read_is_a_race():
+    with sanitize(raise_on_fault=False) as report:
+        kernels.last_overwrites_kernel[GRID](torch.ones(1), torch.zeros(4))
+    assert kinds(report) == {faults.WRITE_OF_READ}
+
+
 def test_an_atomic_on_what_another_program_stored_is_a_race():
     with sanitize(raise_on_fault=False) as report:
         kernels.late_init_kernel[GRID](torch.ones(N), torch.zeros(1), N, BLOCK)

@@ -69,6 +69,13 @@ def test_strided_loads_waste_sectors():
     assert report.traffic["scatter_kernel.out_ptr"].sector_efficiency == 0.125
 
 
+def test_a_load_across_a_sector_boundary_touches_both():
+    """Eight fp32 that start in the middle of a sector."""
+    with sanitize() as report:
+        kernels.copy_kernel[(1,)](torch.ones(32)[4:12], torch.ones(8), 8, 8)
+    assert report.traffic["x_ptr"].sector_efficiency == 0.5
+
+
 def test_the_table_names_tensors_and_ratios():
     a, b, out = (torch.randn(64, 64).half() for _ in range(3))
     with sanitize() as report:
