@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lisa_kernels.testing.cuda import KINDS, HostFault
+from tests.specimens.cuda.specimens import CUDA_SPECIMENS
 
 SEEDS = range(6)
 
@@ -35,17 +36,27 @@ def test_a_missing_barrier_gives_wrong_values_under_some_seed(faults, kernel, th
     assert all(wrong)
 
 
-def test_a_barrier_that_only_a_warp_far_ahead_needs_is_missed_within_three_seeds(faults):
-    numbers = torch.arange(3 * 128, dtype=torch.int32)
-    expected = numbers.reshape(3, 4, 32).sum(2).flip(1).repeat_interleave(32, 1).flatten().repeat(8)
-    for first in range(0, 30, 3):
-        wrong = 0
-        for seed in range(first, first + 3):
-            got = torch.zeros_like(expected, dtype=torch.int32)
-            # Eight blocks: as many orders.
-            faults.launch("missing_late_barrier_kernel", 8, 128, [numbers, got], seed=seed)
-            wrong += not torch.equal(got, expected.int())
-        assert wrong
+def test_a_barrier_that_only_a_warp_far_ahead_needs_is_missed_under_many_seeds(build):
+    """Drawing the next thread alone finds it under none: a warp must run a whole round while another one waits."""
+    specimen = CUDA_SPECIMENS["scan"]
+    text = specimen.source.read_text()
+    last = text.rindex("    __syncthreads();")
+    module = build(
+        text[:last] + text[last:].replace("__syncthreads();", ";", 1), include_dirs=(specimen.source.parent,)
+    )
+    wrong = 0
+    for seed in range(12):
+        fields = specimen.make_fields(0)
+        module.launch(
+            specimen.kernel,
+            specimen.grid,
+            specimen.block,
+            specimen.args(fields),
+            shared_bytes=specimen.shared_bytes,
+            seed=seed,
+        )
+        wrong += not torch.equal(fields["output"].double(), specimen.expected(fields))
+    assert wrong >= 4
 
 
 def test_a_lane_outside_its_own_mask_is_named(faults):

@@ -109,8 +109,8 @@ def test_threads_that_wait_for_a_lock_let_others_run(values, seed):
 
 def test_atomics_hold_between_blocks_on_different_os_threads(values):
     total = torch.zeros(1, dtype=torch.int32)
-    values.launch("count_kernel", 64, 32, [total, 1000], threads=2)
-    assert total.item() == 64 * 32 * 1000
+    values.launch("count_kernel", 64, 32, [total, 10_000], threads=8)
+    assert total.item() == 64 * 32 * 10_000
 
 
 def test_a_seed_shuffles_threads_and_blocks_and_no_seed_keeps_them_in_order(values):

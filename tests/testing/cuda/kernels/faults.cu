@@ -23,18 +23,6 @@ extern "C" __global__ void missing_second_barrier_kernel(const int* input, int* 
   }
 }
 
-// One warp must be a whole round ahead before this shows.
-extern "C" __global__ void missing_late_barrier_kernel(const int* input, int* output) {
-  __shared__ int totals[4];
-  const int warp = threadIdx.x / 32;
-  for (int round = 0; round < 3; round++) {
-    const int total = __reduce_add_sync(kAllLanes, input[round * 128 + threadIdx.x]);
-    if (threadIdx.x % 32 == 31) totals[warp] = total;
-    __syncthreads();
-    output[(blockIdx.x * 3 + round) * 128 + threadIdx.x] = totals[3 - warp];
-  }
-}
-
 extern "C" __global__ void missing_syncwarp_kernel(const int* input, int* output) {
   __shared__ int staged[32];
   staged[threadIdx.x] = input[threadIdx.x];
