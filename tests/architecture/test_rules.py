@@ -38,9 +38,14 @@ def tolerance_literals(module):
 
 
 def tile_literals(module):
-    """``num_warps=4`` outside ``tiles.py``."""
+    """``num_warps=4`` outside ``tiles.py``; ``num_warps=num_warps`` hands on what a caller chose."""
     calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
-    return [call.lineno for call in calls for keyword in call.keywords if keyword.arg in ("num_warps", "num_stages")]
+    chosen = ((call, keyword) for call in calls for keyword in call.keywords)
+    return [
+        call.lineno
+        for call, keyword in chosen
+        if keyword.arg in ("num_warps", "num_stages") and ast.unparse(keyword.value) != keyword.arg
+    ]
 
 
 def found(check, files):
