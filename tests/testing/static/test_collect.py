@@ -159,3 +159,24 @@ def test_the_name_of_a_job_changes_with_what_specialises_it():
     assert job(x).name == job(x).name
     assert len({job(y, num_warps=w).name for y in (x, x[1:], x.int()) for w in (4, 8)}) == 6
     assert len(merge([job(x), job(x), job(x[1:])])) == 2
+
+
+def test_a_job_that_any_case_of_real_size_reaches_has_a_real_size():
+    entry = specialise(Kernel(), (1,), (torch.zeros(8),), constexprs={}, options={})
+    for order in ((True, False), (False, True)):
+        (job,) = merge([Job("op", "sm_80", entry, (str(real),), real) for real in order])
+        assert job.real_size
+        assert set(job.cases) == {"True", "False"}
+
+
+def test_kept_figures_belong_to_the_source_of_a_kernel():
+    """Same name and specialisation, another body."""
+    from lisa_kernels.testing.static.compile_jobs import _content_key
+
+    keys = set()
+    for body in ("one", "other"):
+        kernel = Kernel()
+        kernel.cache_key = body
+        entry = specialise(kernel, (1,), (torch.zeros(8),), constexprs={}, options={})
+        keys.add(_content_key(Job("op", "sm_80", entry)))
+    assert len(keys) == 2

@@ -50,3 +50,9 @@ def test_figures_survive_json():
         row = json.loads(json.dumps(Row("op", "job", "sm_80", figures).to_json()))
         assert from_json(row["figures"]) == figures
         assert row["kind"] == "static"
+
+
+def test_recording_one_target_keeps_the_others(tmp_path):
+    write_record(tmp_path, TOOLCHAIN, [("op", "sm_80", "job", KERNEL)])
+    write_record(tmp_path, TOOLCHAIN, [("op", "sm_90", "job", KERNEL)])
+    assert set(read_record(tmp_path, TOOLCHAIN)["op"]) == {"sm_80", "sm_90"}

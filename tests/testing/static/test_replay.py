@@ -1,6 +1,9 @@
 """The replay against loops whose cycles can be worked out by hand."""
 
 from lisa_kernels.testing.static.architectures import ARCHITECTURES
+from lisa_kernels.testing.static.control_flow import Loop
+from lisa_kernels.testing.static.nvidia import Known, _loop_figures
+from lisa_kernels.testing.static.occupancy import Occupancy
 from lisa_kernels.testing.static.replay import LATENCY, Role, replay, replay_range
 from tests.testing.static.assembly import body, instruction
 
@@ -102,3 +105,13 @@ def test_a_loop_that_never_moves_gives_no_range():
     waits = Role(body("BAR.SYNC.DEFER_BLOCKING 0x0", FADD), 4)
     never = Role(body(FADD), 4)
     assert replay_range([waits, never], A100, blocks=1) is None
+
+
+def test_a_figure_is_cut_at_the_busiest_pipe():
+    """Without a barrier three blocks run one after the other, each as if alone: 16 cycles where 48 are needed."""
+    loop = Loop(body(HMMA, HMMA), has_mma=True)
+    roles = [Role(loop.instructions, 4)]
+    assert replay(roles, A100, blocks=3) < 48
+    figures, _ = _loop_figures(roles, loop, A100, Occupancy(3, "registers", 0.2), Known(threads=128))
+    assert figures.ceiling == 1.0
+    assert figures.sim_range == (1.0, 1.0)
