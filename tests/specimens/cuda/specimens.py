@@ -45,6 +45,7 @@ class CudaSpecimen:
         expected: ``(fields) -> output`` in fp64; int32 outputs exactly.
         depth: Roundings in sequence behind an output.
         shared_bytes: Dynamic shared memory.
+        further: Grids and fields of further problems, at and around the sizes of tiles.
     """
 
     name: str
@@ -56,6 +57,13 @@ class CudaSpecimen:
     expected: Callable[[Fields], Tensor]
     depth: int
     shared_bytes: int = 0
+    further: tuple[tuple[tuple[int, int, int], Callable[[int], dict[str, Any]]], ...] = ()
+
+    @property
+    def problems(self) -> tuple[CudaSpecimen, ...]:
+        """Return the specimen once for each of its problems."""
+        others = (dataclasses.replace(self, grid=grid, make_fields=fields) for grid, fields in self.further)
+        return (self, *others)
 
     @property
     def source(self) -> pathlib.Path:
@@ -72,31 +80,39 @@ class CudaSpecimen:
         return [struct_argument(self.params, fields)]
 
 
-def _matmul_fields(seed: int) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(seed)
-    # Odd in every direction: tails in rows, columns and depth; two and three tiles.
-    M, N, K = 19, 37, 45
-    a, b = torch.randn(M, K, generator=generator), torch.randn(K, N, generator=generator)
-    return {"a": a, "b": b, "c": torch.full((M, N), float("nan")), "M": M, "N": N, "K": K}
+def _matmul_fields(M: int, N: int, K: int) -> Callable[[int], dict[str, Any]]:
+    def make(seed: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        a, b = torch.randn(M, K, generator=generator), torch.randn(K, N, generator=generator)
+        return {"a": a, "b": b, "c": torch.full((M, N), float("nan")), "M": M, "N": N, "K": K}
+
+    return make
 
 
-def _row_fields(rows: int, columns: int) -> Callable[[int], dict[str, Any]]:
+def _row_fields(rows: int, columns: int, first: float | None = None) -> Callable[[int], dict[str, Any]]:
+    """Random rows; ``first`` is the value of their first element."""
+
     def make(seed: int) -> dict[str, Any]:
         values = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+        if first is not None:
+            values[:, 0] = first
         return {"input": values, "output": torch.full_like(values, float("nan")), "rows": rows, "columns": columns}
 
     return make
 
 
-def _scan_fields(seed: int) -> dict[str, Any]:
-    values = torch.randint(-50, 50, (3, 301), dtype=torch.int32, generator=torch.Generator().manual_seed(seed))
-    output = torch.full_like(values, torch.iinfo(torch.int32).max)
-    return {"input": values, "output": output, "rows": 3, "columns": 301}
+def _scan_fields(rows: int, columns: int) -> Callable[[int], dict[str, Any]]:
+    def make(seed: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.randint(-50, 50, (rows, columns), dtype=torch.int32, generator=generator)
+        output = torch.full_like(values, torch.iinfo(torch.int32).max)
+        return {"input": values, "output": output, "rows": rows, "columns": columns}
+
+    return make
 
 
-def _row_sum_fields(seed: int) -> dict[str, Any]:
-    # Rows of one block and a half: the last block has warps without a row.
-    return {**_row_fields(6, 100)(seed), "output": torch.full((6,), float("nan"))}
+def _row_sum_fields(rows: int, columns: int) -> Callable[[int], dict[str, Any]]:
+    return lambda seed: {**_row_fields(rows, columns)(seed), "output": torch.full((rows,), float("nan"))}
 
 
 def flipped(rows: Tensor, piece: int = 256) -> Tensor:
@@ -108,25 +124,33 @@ def flipped(rows: Tensor, piece: int = 256) -> Tensor:
 CUDA_SPECIMENS = {
     specimen.name: specimen
     for specimen in (
+        # Odd in every direction: tails in rows, columns and depth; two and three tiles.
         CudaSpecimen(
-            "matmul", MatmulParams, (3, 2, 1), (16, 16, 1), _matmul_fields, "c",
+            "matmul", MatmulParams, (3, 2, 1), (16, 16, 1), _matmul_fields(19, 37, 45), "c",
             lambda fields: fields["a"].double() @ fields["b"].double(), depth=45,
+            further=(((1, 1, 1), _matmul_fields(16, 16, 16)), ((1, 1, 1), _matmul_fields(1, 1, 1))),
         ),
+        # Without the first element, the maximum of a row would let its exponential overflow.
         CudaSpecimen(
             "softmax", RowParams, (3, 1, 1), (128, 1, 1), _row_fields(3, 301), "output",
             lambda fields: fields["input"].double().softmax(-1), depth=301,
+            further=(((2, 1, 1), _row_fields(2, 1)), ((2, 1, 1), _row_fields(2, 128, first=200.0))),
         ),
         CudaSpecimen(
-            "scan", RowParams, (3, 1, 1), (128, 1, 1), _scan_fields, "output",
+            "scan", RowParams, (3, 1, 1), (128, 1, 1), _scan_fields(3, 301), "output",
             lambda fields: fields["input"].double().cumsum(-1), depth=1, shared_bytes=16,
+            further=(((1, 1, 1), _scan_fields(1, 1)), ((1, 1, 1), _scan_fields(1, 256))),
         ),
+        # Rows of one block and a half: the last block has warps without a row.
         CudaSpecimen(
-            "row_sum", RowParams, (2, 1, 1), (128, 1, 1), _row_sum_fields, "output",
+            "row_sum", RowParams, (2, 1, 1), (128, 1, 1), _row_sum_fields(6, 100), "output",
             lambda fields: fields["input"].double().sum(-1), depth=100,
+            further=(((1, 1, 1), _row_sum_fields(1, 1)), ((1, 1, 1), _row_sum_fields(4, 64))),
         ),
         CudaSpecimen(
             "flip", RowParams, (2, 1, 1), (64, 1, 1), _row_fields(2, 780), "output",
             lambda fields: flipped(fields["input"].double()), depth=1,
+            further=(((1, 1, 1), _row_fields(1, 4)), ((1, 1, 1), _row_fields(1, 512))),
         ),
     )
 }  # fmt: skip
