@@ -18,7 +18,7 @@ from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import ModuleText
 from lisa_kernels.testing.ptx.operands import Immediate
 from lisa_kernels.testing.ptx.program import Program
-from lisa_kernels.testing.ptx.runner import run_block
+from lisa_kernels.testing.ptx.runner import State, run_block
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
 
 # Instructions after which a block that has not ended lets others run: it may spin on what they do.
@@ -44,7 +44,7 @@ class Options:
     schedule: str | int = "lockstep"
     check_races: bool = True
     buffers: Sequence[Any] = ()
-    max_instructions: int = 100_000_000
+    max_instructions: int = 20_000_000
 
     def __post_init__(self) -> None:
         if self.schedule != "lockstep" and not isinstance(self.schedule, int):
@@ -127,34 +127,33 @@ class Launch:
         if self.options.block_order is not None:
             np.random.default_rng(self.options.block_order).shuffle(indices)
         waiting: list[Block] = []
-        instructions = 0
+        self._instructions = 0
         # Threads may compute with NaN and infinity, as on the device.
         with np.errstate(all="ignore"):
             for ordinal, index in enumerate(indices):
                 waiting.append(Block(self, index, ordinal))
-                waiting, ran = self._run_round(waiting)
-                instructions += ran
+                waiting, _ = self._run_round(waiting)
             while waiting:
-                before = len(waiting)
-                waiting, ran = self._run_round(waiting)
-                instructions += ran
-                if instructions > self.options.max_instructions or (ran < before and len(waiting) == before):
-                    raise self._hangs(waiting[0], instructions)
-        return Report(self.program.name, len(indices), instructions, tuple(self.printed))
+                waiting, idle = self._run_round(waiting)
+                if waiting and (idle or self._instructions > self.options.max_instructions):
+                    raise self._hangs(waiting[0])
+        return Report(self.program.name, len(indices), self._instructions, tuple(self.printed))
 
-    def _run_round(self, blocks: list[Block]) -> tuple[list[Block], int]:
-        left, total = [], 0
+    def _run_round(self, blocks: list[Block]) -> tuple[list[Block], bool]:
+        """Run each block for a while; return those that have not ended, and whether none of them got on."""
+        left, states = [], set()
         for block in blocks:
-            ended, ran = run_block(block, _PATIENCE)
-            total += ran
-            if not ended:
+            state, ran = run_block(block, _PATIENCE)
+            self._instructions += ran
+            states.add(state)
+            if state is not State.ENDED:
                 left.append(block)
-        return left, total
+        return left, states == {State.IDLE}
 
-    def _hangs(self, block: Block, instructions: int) -> PtxError:
+    def _hangs(self, block: Block) -> PtxError:
         running = np.nonzero(~block.threads.exited)[0]
         return PtxError(
-            "deadlock", f"the launch has not ended after {instructions} instructions; these threads still run",
+            "deadlock", f"the launch has not ended after {self._instructions} instructions; these threads still run",
             instruction=self.program.instructions[block.threads.pc].text,
             source=self.program.instructions[block.threads.pc].source,
             kernel=self.program.name, block=block.index, threads=tuple(running.tolist()),

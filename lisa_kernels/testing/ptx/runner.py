@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 
 from lisa_kernels.testing.ptx.block import Block
@@ -9,8 +11,18 @@ from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import Instruction
 
 
-def run_block(block: Block, limit: int) -> tuple[bool, int]:
-    """Run at most ``limit`` instructions; return whether the block has ended, and how many it ran.
+class State(enum.Enum):
+    """Why a block stopped running."""
+
+    ENDED = enum.auto()
+    # It may go on after others have run.
+    PAUSED = enum.auto()
+    # Its threads wait, and nothing has changed for them since it was run before.
+    IDLE = enum.auto()
+
+
+def run_block(block: Block, limit: int) -> tuple[State, int]:
+    """Run at most ``limit`` instructions; return why the block stopped, and how many it ran.
 
     Raises:
         PtxError: At the first fault, with the place filled in.
@@ -18,15 +30,17 @@ def run_block(block: Block, limit: int) -> tuple[bool, int]:
     threads, program = block.threads, block.program
     instructions, handlers, guarded = program.instructions, program.handlers, program.wgmma_registers
     everyone = block.everyone
+    threads.progress()
+    threads.progressed = False
     steps = 0
     while steps < limit:
         front = threads.next()
         if front is None:
             if threads.exited.all():
-                return True, steps
+                return State.ENDED, steps
             if threads.blocked_forever:
                 raise _located(_deadlock(block), block, None)
-            return False, steps
+            return State.PAUSED if threads.progressed else State.IDLE, steps
         steps += 1
         pc, mask = front
         instruction = instructions[pc]
@@ -55,7 +69,7 @@ def run_block(block: Block, limit: int) -> tuple[bool, int]:
             rest = mask & ~moved
             if rest.any():
                 threads.enqueue(pc + 1, rest)
-    return False, steps
+    return State.PAUSED, steps
 
 
 def _deadlock(block: Block) -> PtxError:

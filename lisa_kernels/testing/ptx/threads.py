@@ -40,6 +40,7 @@ class Threads:
         self.parked: dict[int, tuple[np.ndarray, PtxError]] = {}
         self._deferred: list[tuple[int, np.ndarray]] = []
         self._idle_rounds = 0
+        self.progressed = False
         schedule = block.launch.options.schedule
         if schedule == "lockstep":
             self._random = None
@@ -90,9 +91,9 @@ class Threads:
         return self._queue[0] if self._queue else None
 
     def _wake_deferred(self) -> bool:
-        self._idle_rounds += 1
-        if not self._deferred or self._idle_rounds > _IDLE_ROUNDS:
+        if not self._deferred or self._idle_rounds == _IDLE_ROUNDS:
             return False
+        self._idle_rounds += 1
         deferred, self._deferred = self._deferred, []
         for pc, mask in deferred:
             self.enqueue(pc, mask)
@@ -115,8 +116,9 @@ class Threads:
             unit.fronts[pc] = part
 
     def progress(self) -> None:
-        """Say that something happened that deferred threads may wait for."""
+        """Say that something happened that deferred threads, or other blocks, may wait for."""
         self._idle_rounds = 0
+        self.progressed = True
 
     # For instructions: what becomes of the active lanes instead of going on to the next instruction.
 

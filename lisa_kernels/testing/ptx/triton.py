@@ -53,9 +53,12 @@ def emulate(
         emulate(my_kernel, (4,), x, out, 1000, constexprs={"BLOCK": 256}, target="sm_90")
         assert torch.equal(out, x.exp())
     """
-    tile = tile or Tile(num_warps=num_warps, num_stages=num_stages)
-    constants = tile.constexprs() | dict(constexprs or {})
-    record = specialise(kernel, tuple(grid), args, constexprs=constants, options=tile.options())
+    constants = dict(constexprs or {})
+    # As core.launch launches: with fused multiply-add, whatever Triton's default.
+    launch_options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
+    if tile is not None:
+        constants, launch_options = tile.constexprs() | constants, tile.options()
+    record = specialise(kernel, tuple(grid), args, constexprs=constants, options=launch_options)
     return run_compiled(
         compile_launch(record, target),
         record.grid,

@@ -99,7 +99,7 @@ def _directed(exact: np.ndarray, nearest: np.ndarray, rounding: str) -> np.ndarr
 
 def _to_upper_bits(values: np.ndarray, dropped: int, rounding: str) -> np.ndarray:
     """Keep the upper bits of a float32: bf16 drops 16, tf32 drops 13 (and keeps its place in 32 bits)."""
-    single = round_to_odd(values) if values.dtype == np.float64 else values
+    single = values if values.dtype == np.float32 else round_to_odd(values)
     bits = np.ascontiguousarray(single).view(np.uint32).astype(np.uint64)
     unit = np.uint64(1 << dropped)
     half = np.uint64(1 << (dropped - 1))
@@ -121,12 +121,12 @@ def _to_upper_bits(values: np.ndarray, dropped: int, rounding: str) -> np.ndarra
 
 
 def round_to_odd(values: np.ndarray) -> np.ndarray:
-    """float64 to float32 such that a later rounding to fewer bits is as if done once (Boldo and Melquiond 2008)."""
+    """Wider floats to float32 such that a later rounding to fewer bits is as if done once (Boldo, Melquiond 2008)."""
     nearest = values.astype(np.float32)
-    wide = nearest.astype(np.float64)
+    wide = nearest.astype(values.dtype)
     truncated = np.where(np.abs(wide) > np.abs(values), np.nextafter(nearest, np.float32(0)), nearest)
     bits = np.ascontiguousarray(truncated.astype(np.float32)).view(np.uint32)
-    inexact = np.isfinite(values) & (truncated.astype(np.float64) != values)
+    inexact = np.isfinite(values) & (truncated.astype(values.dtype) != values)
     return np.where(inexact, bits | np.uint32(1), bits).astype(np.uint32).view(np.float32)
 
 

@@ -123,6 +123,14 @@ def test_integers_to_floats_round_as_torch_does(name):
     assert np.array_equal(evaluate(f"cvt.rn.f64.{name} %out, %a;", "f8", a=a), a.astype("f8"))
 
 
+def test_64_bit_integers_round_to_bf16_once():
+    # Just above a tie of bf16 by one: lost if the integer first becomes a double.
+    a = np.array([(257 << 54) + 1, (257 << 54), (259 << 54) - 1, -(257 << 54) - 1, 5], "i8")
+    got = evaluate("cvt.rn.bf16.s64 %out, %a;", "u2", a=a).astype("u4") << np.uint32(16)
+    expected = [258 * 2.0**54, 256 * 2.0**54, 258 * 2.0**54, -258 * 2.0**54, 5]
+    assert got.view("f4").tolist() == expected
+
+
 def test_integers_to_floats_in_directed_modes_bracket_the_integer():
     a = edges("i8", 1000)
     low, high = (evaluate(f"cvt.{mode}.f32.s64 %out, %a;", "f4", a=a) for mode in ("rm", "rp"))

@@ -151,6 +151,13 @@ def test_extrema_order_zeros_and_treat_nan_as_missing(op):
     assert same_floats(got, np.where(either, np.float32(np.nan), np.array(expected, "f4")))
 
 
+def test_xorsign_takes_the_sign_of_the_product():
+    a, b = (grid.reshape(-1).copy() for grid in np.meshgrid(*[np.array([0.0, -0.0, 1, -2, 3], "f4")] * 2))
+    magnitude = np.minimum(np.abs(a), np.abs(b))
+    expected = np.where(np.signbit(a) ^ np.signbit(b), -magnitude, magnitude)
+    assert same_floats(evaluate("min.xorsign.abs.f32 %out, %a, %b;", "f4", a=a, b=b), expected)
+
+
 @pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
 def test_square_roots_and_reciprocals_round_in_each_mode(mode):
     a = np.abs(rng.standard_normal(300)).astype("f4")

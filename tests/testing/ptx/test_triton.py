@@ -157,6 +157,43 @@ def test_elementary_functions(target):
     assert_matches(out, expected, depth=16)
 
 
+CASTS = (
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.uint8, torch.int16, torch.int32,
+    torch.int64,
+)  # fmt: skip
+
+
+@pytest.mark.prove
+@every_target
+@pytest.mark.parametrize("source", CASTS, ids=str)
+def test_casts_give_the_bits_of_torch(source, target):
+    for result in CASTS:
+        x = torch.randn(256) * 300
+        # Casts of values that do not fit an integer are undefined.
+        x = (x if result.is_floating_point else x.abs().clamp(0, 120)).to(source)
+        out = torch.zeros(256, dtype=result)
+        emulate(kernels.cast_kernel, (1,), x, out, target=target, constexprs={"BLOCK": 256})
+        assert torch.equal(out, x.to(result)), result
+
+
+@every_target
+def test_a_mixture_of_features(target):
+    x, y, out = torch.randn(64, 64), torch.randn(64, 64), torch.zeros(64, 64)
+    emulate(kernels.mixture_kernel, (1,), x, y, out, target=target, constexprs={"SIZE": 64})
+    a, b, place = x.double(), y.double(), torch.arange(64 * 64).reshape(64, 64)
+    expected = 2 * a @ b + a.max(1, keepdim=True)[0] + b.min(0, keepdim=True)[0] + (a.abs() * 0.01 + 1).cumprod(1)
+    expected += a.clamp(-1, 1) + b.sigmoid() + a.flip(1) + b.T
+    wide = place * 12345678901
+    expected += wide % 7 + wide // 1000000007 % 5
+    # 32-bit integers wrap around; umulhi takes them as unsigned.
+    product = place * ((place * 100000) % 2**32) // 2**32
+    xor = place[:, 0].clone()
+    for column in range(1, 64):
+        xor ^= place[:, column]
+    expected += product % 3 + (xor % 5)[:, None]
+    assert_matches(out, expected, depth=128)
+
+
 @every_target
 def test_a_barrier_orders_global_memory_within_a_block_and_its_loss_is_seen(target):
     x = torch.randn(32, 32)

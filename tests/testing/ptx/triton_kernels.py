@@ -101,6 +101,27 @@ def pipelined_kernel(a_ptr, b_ptr, c_ptr, K: tl.constexpr, SIZE: tl.constexpr, B
 
 
 @triton.jit
+def cast_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out_ptr + i, tl.load(x_ptr + i).to(out_ptr.dtype.element_ty))
+
+
+@triton.jit
+def mixture_kernel(x_ptr, y_ptr, out_ptr, SIZE: tl.constexpr):
+    """Features that a kernel may use beside those above; the result must be an fp32 number of moderate size."""
+    rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    place = rows * SIZE + columns
+    x, y = tl.load(x_ptr + place), tl.load(y_ptr + place)
+    total = tl.dot(x, y, input_precision="tf32x3") + tl.dot(x, y, input_precision="ieee")
+    total += tl.max(x, 1)[:, None] + tl.min(y, 0)[None, :] + tl.cumprod(tl.abs(x) * 0.01 + 1, 1)
+    total += tl.clamp(x, -1.0, 1.0) + tl.sigmoid(y) + tl.flip(x, 1) + tl.trans(y)
+    wide = place.to(tl.int64) * 12345678901
+    total += (wide % 7).to(tl.float32) + (wide // 1000000007 % 5).to(tl.float32)
+    total += (tl.umulhi(place, place * 100000) % 3).to(tl.float32) + (tl.xor_sum(place, 1) % 5)[:, None].to(tl.float32)
+    tl.store(out_ptr + place, total)
+
+
+@triton.jit
 def reload_kernel(x_ptr, out_ptr, SIZE: tl.constexpr):
     """Turns rows upside down through global memory, with a barrier between."""
     i = tl.arange(0, SIZE)

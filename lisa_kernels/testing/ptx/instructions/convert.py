@@ -47,7 +47,7 @@ def float_to_integer(block: Block, inst: Instruction) -> None:
     )
 
 
-@instruction(f"cvt.{ROUNDING}[.sat].(f16|f32|f64).{INT8_UP}", f"cvt.{ROUNDING}.bf16.(u8|s8|u16|s16|u32|s32)")
+@instruction(f"cvt.{ROUNDING}[.sat].(f16|f32|f64).{INT8_UP}", f"cvt.{ROUNDING}.bf16.{INT8_UP}")
 def integer_to_float(block: Block, inst: Instruction) -> None:
     target, source = inst.modifiers[-2:]
     value = block.read(inst.operands[1], source)

@@ -153,12 +153,21 @@ def change_sign(block: Block, inst: Instruction) -> None:
 
 @instruction(
     *(f"{op}[.ftz][.NaN].(f32|f16|f16x2)" for op in ("min", "max")),
-    *(f"{op}[.NaN].(bf16|bf16x2)" for op in ("min", "max")), "min.f64", "max.f64",
+    *(f"{op}[.NaN].(bf16|bf16x2)" for op in ("min", "max")),
+    *(f"{op}[.ftz][.NaN].xorsign.abs.(f32|f16|f16x2|bf16|bf16x2)" for op in ("min", "max")), "min.f64", "max.f64",
 )  # fmt: skip
 def extremum(block: Block, inst: Instruction) -> None:
     lower = inst.opcode == "min"
 
     def choose(*values: np.ndarray) -> np.ndarray:
+        if "xorsign" in inst.modifiers:
+            # Of the magnitudes; the sign is that of the product.
+            negative = np.signbit(values[0]) ^ np.signbit(values[1])
+            magnitude = plain(*map(np.abs, values))
+            return np.where(negative, -magnitude, magnitude)
+        return plain(*values)
+
+    def plain(*values: np.ndarray) -> np.ndarray:
         chosen = values[0]
         for other in values[1:]:
             # +0 counts as larger than -0.
