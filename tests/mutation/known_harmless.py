@@ -43,6 +43,6 @@ KNOWN_HARMLESS_CUDA = {
     ("flip", "mask", 30): "Starts a copy of no bytes where the size is a multiple of the piece; nobody reads it.",
     ("scan", "mask", 14): "One shuffle more, by 32 lanes, whose result no lane takes.",
     ("softmax", "index", 29): (
-        "Lane 0 of each warp, which writes, gets the same warp; or lane 31 writes in its place. All lanes hold the same."
+        "Lane 0 of each warp, which writes, gets the same warp; or lane 31 writes in its place. All lanes hold one sum."
     ),
 }
