@@ -134,20 +134,27 @@ class BlockMemory:
             self._check_write(memory, rows, width, lanes[part], strong=True, changed=changed)
 
     def synchronise(
-        self, space: str, addresses: np.ndarray, lanes: np.ndarray, *, releases: bool, acquires: bool, fences: bool
+        self,
+        space: str,
+        addresses: np.ndarray,
+        lanes: np.ndarray,
+        *,
+        releases: bool,
+        acquires: bool,
+        fences: bool,
+        block_scope: bool,
     ) -> None:
-        """Order blocks and warps by a strong access (see ``global_races``)."""
+        """Order blocks and warps by a strong access (see ``global_races``); ``block_scope`` for ``.cta``."""
         if self.shared.history is None:
             return
-        keys = addresses
-        if space == "shared":
-            keys = addresses + WINDOWS["shared"]
-        # Shared memory of two blocks is not the same place.
-        keys = np.where(keys >= WINDOWS["shared"], keys + ((self.clocks.block_ordinal + 1) << 52), keys)
+        places = addresses + WINDOWS["shared"] if space == "shared" else addresses
+        # Shared memory of two blocks is not the same place, and .cta orders nothing between blocks.
+        own = (places >= WINDOWS["shared"]) | block_scope
+        places = np.where(own, places + ((self.clocks.block_ordinal + 1) << 52), places)
         warps = lanes // 32
         for warp in np.unique(warps):
             self.global_memory.order.synchronise(
-                np.unique(keys[warps == warp]).tolist(), int(warp), self.clocks,
+                np.unique(places[warps == warp]).tolist(), int(warp), self.clocks,
                 releases=releases, acquires=acquires, fences=fences,
             )  # fmt: skip
 

@@ -133,10 +133,12 @@ def test_a_lock_orders_what_it_guards(order):
     assert x[1] == 5
 
 
-def test_without_the_lock_or_with_a_relaxed_release_it_races():
+def test_without_the_lock_or_with_one_that_orders_too_little_it_races():
     x = np.zeros(2, "u4")
     relaxed = LOCK.replace("{wait}", WAIT).format(acquire="acquire", release="relaxed")
     assert fault(relaxed, x.copy(), threads=1, grid=(3,)).kind == "global race"
+    near = LOCK.replace("{wait}", WAIT).format(acquire="acquire", release="release").replace(".gpu.", ".cta.")
+    assert fault(near, x.copy(), threads=1, grid=(3,)).kind == "global race"
     unguarded = LOCK.replace("{wait}", "").format(release="release")
     assert fault(unguarded, x.copy(), threads=1, grid=(3,)).kind == "global race"
 

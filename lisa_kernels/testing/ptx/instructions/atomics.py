@@ -84,9 +84,13 @@ def _modify(
     count = columns[0].shape[1]
     width = STORAGE[inst.type].itemsize * count
     block.memory.note_atomic(space, addresses, width, block.lanes)
-    fences = "acq_rel" in inst.modifiers or "release" in inst.modifiers
-    acquires = "release" not in inst.modifiers
-    block.memory.synchronise(space, addresses, block.lanes, releases=True, acquires=acquires, fences=fences)
+    block.memory.synchronise(
+        space, addresses, block.lanes,
+        releases=True,
+        acquires="release" not in inst.modifiers,
+        fences="acq_rel" in inst.modifiers or "release" in inst.modifiers,
+        block_scope="cta" in inst.modifiers,
+    )  # fmt: skip
     element = PACKED.get(inst.type, inst.type)
     before = np.empty((len(block.lanes), width), np.uint8)
     for i, (place, lane) in enumerate(zip(addresses.tolist(), block.lanes.tolist(), strict=True)):
