@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lisa_kernels.testing.ptx.async_state import CopyGroups, WarpgroupState
 from lisa_kernels.testing.ptx.barriers import Barriers
 from lisa_kernels.testing.ptx.clocks import Clocks
+from lisa_kernels.testing.ptx.copy_groups import CopyGroups
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.memory import BlockMemory, SharedMemory
+from lisa_kernels.testing.ptx.memory import BlockMemory
 from lisa_kernels.testing.ptx.operands import Address, Immediate, Operand, Register, Special, Symbol, Vector
+from lisa_kernels.testing.ptx.shared import SharedMemory
 from lisa_kernels.testing.ptx.special_registers import special_register
 from lisa_kernels.testing.ptx.threads import Threads
 from lisa_kernels.testing.ptx.values import SCALAR_FLOATS, STORAGE, bits_of, decode, encode, resize
+from lisa_kernels.testing.ptx.warpgroups import WarpgroupState
 
 if TYPE_CHECKING:
     from lisa_kernels.testing.ptx.launch import Launch

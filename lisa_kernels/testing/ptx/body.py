@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from lisa_kernels.testing.ptx.declarations import parse_variables
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText, parse_variables
+from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText
 from lisa_kernels.testing.ptx.operands import OperandParser, Register, Symbol, registers_in, split_list
 
 _SPACE = re.compile(r"\s+")

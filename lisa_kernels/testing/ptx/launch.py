@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 import lisa_kernels.testing.ptx.instructions  # noqa: F401  registers all handlers
+from lisa_kernels.testing.ptx.arguments import pack, three
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.buffers import Buffer, GlobalMemory
 from lisa_kernels.testing.ptx.clocks import Ticks
@@ -83,7 +83,7 @@ class Launch:
         names: Sequence[str] = (),
     ) -> None:
         self.program, self.options = program, options
-        self.grid, self.block_shape = _three(grid, "grid"), _three(block_shape, "block")
+        self.grid, self.block_shape = three(grid, "grid"), three(block_shape, "block")
         self.threads_per_block = math.prod(self.block_shape)
         self._check_threads()
         count = self.threads_per_block
@@ -96,7 +96,7 @@ class Launch:
         self.ticks = Ticks()
         self.printed: list[str] = []
         buffers: list[Buffer] = list(program.buffers)
-        self.parameters = _pack(program, args, names, buffers)
+        self.parameters = pack(program, args, names, buffers)
         buffers += [Buffer.of(value, f"buffers[{i}]") for i, value in enumerate(options.buffers)]
         self.global_memory = GlobalMemory(buffers, agents=self.agents, check_races=options.check_races)
         self.register_storage = {
@@ -163,7 +163,7 @@ class Launch:
         every = [(x, y, z) for z in range(self.grid[2]) for y in range(self.grid[1]) for x in range(self.grid[0])]
         if self.options.blocks is None:
             return every
-        chosen = {_three(index, "blocks", fill=0) for index in self.options.blocks}
+        chosen = {three(index, "blocks", fill=0) for index in self.options.blocks}
         if unknown := chosen.difference(every):
             raise ValueError(f"emulate: blocks names {min(unknown)}; the grid is {self.grid}.")
         return [index for index in every if index in chosen]
@@ -238,41 +238,3 @@ class Module:
         program = self.program(name)
         launch = Launch(program, grid, block, args, shared_bytes=shared_bytes, options=options, names=names)
         return launch.run()
-
-
-def _pack(program: Program, args: Sequence[Any], names: Sequence[str], buffers: list[Buffer]) -> np.ndarray:
-    """Lay the arguments out as parameters, and append the buffers they point to."""
-    parameters = program.function.parameters
-    if len(args) != len(parameters):
-        raise ValueError(f"emulate: {program.name} has {len(parameters)} parameters; it was given {len(args)}.")
-    packed = bytearray(program.parameter_size)
-    for i, (parameter, value) in enumerate(zip(parameters, args, strict=True)):
-        name = f"argument {i}" + (f" ({names[i]})" if i < len(names) else "")
-        place = program.symbols[parameter.name][1]
-        packed[place : place + parameter.size] = _parameter_bytes(value, parameter, name, buffers)
-    return np.frombuffer(bytes(packed), np.uint8)
-
-
-def _parameter_bytes(value: Any, parameter, name: str, buffers: list[Buffer]) -> bytes:
-    if hasattr(value, "data_ptr") or hasattr(value, "ctypes"):
-        buffer = Buffer.of(value, name)
-        buffers.append(buffer)
-        value = buffer.start
-    if value is None:
-        value = 0
-    if isinstance(value, bytes):
-        if len(value) != parameter.size:
-            raise ValueError(f"emulate: {name} has {len(value)} bytes; the kernel takes {parameter.size}.")
-        return value
-    if parameter.type in ("f32", "f64"):
-        return struct.pack("<f" if parameter.type == "f32" else "<d", value)
-    if not isinstance(value, int):
-        raise TypeError(f"emulate: {name} is {type(value).__name__}; the kernel takes .{parameter.type}.")
-    return (value & ((1 << 8 * parameter.size) - 1)).to_bytes(parameter.size, "little")
-
-
-def _three(sizes: Sequence[int], what: str, fill: int = 1) -> tuple[int, int, int]:
-    sizes = tuple(int(size) for size in sizes)
-    if not 1 <= len(sizes) <= 3:
-        raise ValueError(f"emulate: {what} is {sizes}; it takes one to three numbers.")
-    return (*sizes, *(fill,) * (3 - len(sizes)))

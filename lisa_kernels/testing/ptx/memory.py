@@ -12,40 +12,12 @@ import numpy as np
 from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.races import AccessHistory
+from lisa_kernels.testing.ptx.shared import COPY_UNDER_WAY, UNDER_WAY, SharedMemory
 
 WINDOWS = {"shared": 1 << 48, "local": 1 << 49, "param": 1 << 50}
 WINDOW_SIZE = 1 << 32
 # Parameters of device functions are kept per thread, above those of the kernel.
 THREAD_PARAMETERS = 1 << 20
-
-# What is under way in shared memory: kind of the fault, what a reader and a writer did wrong.
-COPY_UNDER_WAY, OPERAND_UNDER_WAY = 1, 2
-UNDER_WAY = {
-    COPY_UNDER_WAY: ("unfinished cp.async", "an asynchronous copy to these bytes has not been waited for"),
-    OPERAND_UNDER_WAY: ("unfinished wgmma", "a wgmma that has not been waited for still reads these bytes"),
-}
-
-
-class SharedMemory:
-    """Shared memory of one block; starts as 0xff, NaN in every float type."""
-
-    def __init__(self, size: int, agents: int, check_races: bool) -> None:
-        room = -(-size // 128) * 128 + 128
-        self.size = size
-        self.bytes = np.full(room, 0xFF, np.uint8)
-        self.history = AccessHistory(room, agents) if check_races else None
-        self.under_way = np.zeros(room, np.uint8)
-        self.anything_under_way = False
-
-    def mark(self, offsets: np.ndarray, what: int) -> None:
-        """Say what is under way at some bytes; 0 ends it."""
-        self.under_way[offsets] = what
-        self.anything_under_way = self.anything_under_way or bool(what)
-
-    def settle(self) -> None:
-        """Look whether anything is still under way."""
-        self.anything_under_way = bool(self.under_way.any())
 
 
 class BlockMemory:

@@ -8,9 +8,10 @@ import re
 import numpy as np
 
 from lisa_kernels.testing.ptx.buffers import Buffer
+from lisa_kernels.testing.ptx.declarations import Variable
 from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.memory import THREAD_PARAMETERS
-from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText, Variable
+from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText
 from lisa_kernels.testing.ptx.operands import Immediate, OperandParser, Register, Symbol, split_list
 from lisa_kernels.testing.ptx.syntax import Handler, find_handler
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED

@@ -1,7 +1,7 @@
 """Matrix instructions of a warpgroup (PTX ISA, section "Asynchronous Warpgroup Level Matrix Instructions").
 
 A wgmma is computed when it is issued.  That it is asynchronous shows in what may not be done until its warpgroup waits:
-see ``async_state``.
+see ``warpgroups.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from lisa_kernels.testing.ptx.async_state import WarpgroupProduct
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.instructions.matrix import decode_elements, round_accumulator
 from lisa_kernels.testing.ptx.instructions.warp import assemble
@@ -19,6 +18,7 @@ from lisa_kernels.testing.ptx.module import Instruction
 from lisa_kernels.testing.ptx.operands import Immediate, Operand, Vector, registers_in
 from lisa_kernels.testing.ptx.syntax import instruction
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
+from lisa_kernels.testing.ptx.warpgroups import WarpgroupProduct
 
 _ELEMENTS = {"tf32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1, "e4m3": 1, "e5m2": 1}
 # Bytes of a swizzled row, and the bits of the row that are exchanged, by the descriptor's swizzle mode.
