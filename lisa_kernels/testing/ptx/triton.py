@@ -8,7 +8,6 @@ from typing import Any
 from lisa_kernels.core.launch import specialise
 from lisa_kernels.core.targets import Target
 from lisa_kernels.core.tiling import Tile
-from lisa_kernels.testing.compiled import compile_launch
 from lisa_kernels.testing.ptx.launch import Launch, Options, Report
 from lisa_kernels.testing.ptx.module import ModuleText
 from lisa_kernels.testing.ptx.program import Program
@@ -53,6 +52,9 @@ def emulate(
         emulate(my_kernel, (4,), x, out, 1000, constexprs={"BLOCK": 256}, target="sm_90")
         assert torch.equal(out, x.exp())
     """
+    # PTX of nvcc runs without Triton installed.
+    from lisa_kernels.testing.compiled import compile_launch
+
     constants = dict(constexprs or {})
     # As core.launch launches: with fused multiply-add, whatever Triton's default.
     launch_options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
