@@ -111,6 +111,29 @@ def test_a_load_past_the_end_gives_nan():
     assert out[N:].isnan().all()
 
 
+def test_a_failed_assertion_is_a_fault_and_the_kernel_goes_on():
+    x, out = torch.ones(N), torch.zeros(N)
+    with sanitize() as report:
+        kernels.asserting_kernel[GRID](x, out, N, BLOCK)
+    assert report.faults == ()
+    x[40:44] = x[70] = -1
+    with sanitize(raise_on_fault=False) as report:
+        kernels.asserting_kernel[GRID](x, out, N, BLOCK)
+    fault = only(report)
+    assert (fault.kind, fault.where, fault.program) == (faults.ASSERTION, "'x must be positive' fails", (1, 0, 0))
+    assert (fault.lanes, fault.elements, fault.programs) == ("4 of 32 lanes, first [8]", 5, 2)
+    line = source_line("asserting_kernel", "tl.device_assert(")
+    assert fault.line == f"tests/interpreted/sanitizer/kernels.py:{line}"
+    assert torch.equal(out, x)
+
+
+def test_a_sum_over_lanes_that_are_masked_off_is_nan():
+    out = torch.zeros(1)
+    with sanitize():
+        kernels.careless_sum_kernel[GRID](torch.ones(N), out, N, BLOCK)
+    assert out.isnan()
+
+
 def test_a_wild_pointer_does_no_harm():
     with sanitize(raise_on_fault=False) as report:
         kernels.scatter_kernel[(1,)](torch.full((4,), 2**40), torch.ones(4), torch.ones(4), 4, 4)
