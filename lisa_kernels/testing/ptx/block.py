@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lisa_kernels.testing.ptx.barriers import Barriers
+from lisa_kernels.testing.ptx.bulk_copies import BulkCopies
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.copy_groups import CopyGroups
 from lisa_kernels.testing.ptx.faults import PtxError
+from lisa_kernels.testing.ptx.mbarriers import MBarriers
 from lisa_kernels.testing.ptx.memory import BlockMemory
 from lisa_kernels.testing.ptx.operands import Address, Immediate, Operand, Register, Special, Symbol, Vector
 from lisa_kernels.testing.ptx.shared import SharedMemory
@@ -59,6 +61,8 @@ class Block:
         self.barriers = Barriers(self)
         self.copies = CopyGroups(self)
         self.warpgroups = WarpgroupState(self)
+        self.mbarriers = MBarriers(self)
+        self.bulk_copies = BulkCopies(self)
         self.registers: dict[str, np.ndarray] = {}
         self.carry = np.zeros(self.count, np.uint64)
         self._special: dict[str, np.ndarray] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,31 @@ class GlobalMemory:
         if outside.any():
             self._fail(int(addresses[outside][0]), width, tuple(lanes[outside].tolist()))
         return np.searchsorted(self._bases, addresses, "right") - 1
+
+    def read(self, addresses: np.ndarray, width: int) -> np.ndarray:
+        """Return ``[addresses, width]`` bytes, of addresses that were checked before."""
+        data = np.empty((len(addresses), width), np.uint8)
+        for region, part, rows in self._rows(addresses, width):
+            data[part] = region.bytes[rows]
+        return data
+
+    def write(self, addresses: np.ndarray, data: np.ndarray) -> None:
+        """Write rows at addresses that were checked before."""
+        for region, part, rows in self._rows(addresses, data.shape[1]):
+            region.bytes[rows] = data[part]
+
+    def stamp(self, addresses: np.ndarray, width: int, stamp: np.ndarray) -> None:
+        """Say who wrote rows last."""
+        for region, _, rows in self._rows(addresses, width):
+            if region.history is not None:
+                region.history.writes[rows] = stamp
+
+    def _rows(self, addresses: np.ndarray, width: int) -> Iterator[tuple[Region, np.ndarray, np.ndarray]]:
+        """Yield (region, which of the addresses, ``[n, width]`` places of their bytes in it)."""
+        indices = np.searchsorted(self._bases, addresses, "right") - 1
+        for index in np.unique(indices):
+            region, part = self.regions[index], np.nonzero(indices == index)[0]
+            yield region, part, (addresses[part] - region.base)[:, None] + np.arange(width)
 
     def _fail(self, address: int, width: int, threads: tuple[int, ...]) -> None:
         buffers = [buffer for region in self.regions for buffer in region.buffers]

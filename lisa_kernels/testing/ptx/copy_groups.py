@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +26,12 @@ class _Copy:
     source_sizes: np.ndarray
     width: int
     groups: np.ndarray
+    serial: int
 
     def split(self, chosen: np.ndarray) -> _Copy:
         return _Copy(
             self.lanes[chosen], self.destinations[chosen], self.sources[chosen], self.source_sizes[chosen],
-            self.width, self.groups[chosen],
+            self.width, self.groups[chosen], self.serial,
         )  # fmt: skip
 
 
@@ -40,6 +42,8 @@ class CopyGroups:
         self.block = block
         self._pending: list[_Copy] = []
         self._committed = np.zeros(block.count, np.int64)
+        # Copies issued so far.
+        self.serial = 0
 
     def start(self, destinations: np.ndarray, sources: np.ndarray, source_sizes: np.ndarray, width: int) -> None:
         """Issue one copy for each active lane."""
@@ -52,7 +56,9 @@ class CopyGroups:
                 block.launch.global_memory.find(sources[chosen], int(size), lanes[chosen])
         block.memory.note("shared", destinations, width, lanes, writes=True)
         block.shared.mark(destinations[:, None] + np.arange(width), COPY_UNDER_WAY)
-        self._pending.append(_Copy(lanes, destinations, sources, source_sizes, width, self._committed[lanes]))
+        groups = self._committed[lanes]
+        self._pending.append(_Copy(lanes, destinations, sources, source_sizes, width, groups, self.serial))
+        self.serial += 1
 
     def commit(self) -> None:
         """Close the group of the active lanes."""
@@ -60,33 +66,38 @@ class CopyGroups:
 
     def wait(self, allowed: int | None) -> None:
         """Finish all but the newest ``allowed`` groups of the active lanes; None finishes all, committed or not."""
+
+        def is_done(copy: _Copy) -> np.ndarray:
+            done = self.block.active[copy.lanes]
+            return done if allowed is None else done & (copy.groups < self._committed[copy.lanes] - allowed)
+
+        self._finish_those(is_done, None)
+
+    def finish(self, lanes: np.ndarray, serial: int, stamp: np.ndarray) -> None:
+        """Finish the copies of some lanes before a serial number; ``stamp`` says who made them."""
+        self._finish_those(lambda copy: np.isin(copy.lanes, lanes) & (copy.serial < serial), stamp)
+
+    def _finish_those(self, is_done: Callable[[_Copy], np.ndarray], stamp: np.ndarray | None) -> None:
         still_pending = []
         for copy in self._pending:
-            done = self.block.active[copy.lanes]
-            if allowed is not None:
-                done = done & (copy.groups < self._committed[copy.lanes] - allowed)
+            done = is_done(copy)
             if done.any():
-                self._finish(copy.split(done))
+                self._finish(copy.split(done), stamp)
             if not done.all():
                 still_pending.append(copy.split(~done))
         if len(still_pending) < len(self._pending) or not still_pending:
             self.block.shared.settle()
         self._pending = still_pending
 
-    def _finish(self, copy: _Copy) -> None:
+    def _finish(self, copy: _Copy, stamp: np.ndarray | None) -> None:
         block, shared = self.block, self.block.shared
         data = np.zeros((len(copy.lanes), copy.width), np.uint8)
         for size in np.unique(copy.source_sizes[copy.source_sizes > 0]):
             chosen = np.nonzero(copy.source_sizes == size)[0]
-            regions = block.launch.global_memory.find(copy.sources[chosen], int(size), copy.lanes[chosen])
-            for index in np.unique(regions):
-                region = block.launch.global_memory.regions[index]
-                part = chosen[regions == index]
-                places = (copy.sources[part] - region.base)[:, None] + np.arange(size)
-                data[part, :size] = region.bytes[places]
+            data[chosen, :size] = block.launch.global_memory.read(copy.sources[chosen], int(size))
         rows = copy.destinations // copy.width
         shared.bytes.reshape(-1, copy.width)[rows] = data
         shared.under_way.reshape(-1, copy.width)[rows] = 0
         if shared.history is not None:
-            stamps = block.clocks.stamps(block.warps[copy.lanes])
+            stamps = block.clocks.stamps(block.warps[copy.lanes]) if stamp is None else stamp
             shared.history.writes.reshape(-1, copy.width)[rows] = stamps[:, None]

@@ -122,7 +122,7 @@ class GlobalHistory(AccessHistory):
             ticks = self.reads.reshape(self.agents, -1, width)[:, rows]
             mine = clocks.ticks.owner[ticks] == clocks.block_ordinal
             others = np.arange(self.agents)[:, None] != agents
-            late = mine & (ticks > clocks.seen[agents].T[:, :, None]) & others[:, :, None]
+            late = mine & (ticks > clocks.seen[agents, : self.agents].T[:, :, None]) & others[:, :, None]
             if late.any():
                 sites = self.sites.reshape(self.agents, -1, width)[:, rows]
                 late &= sites != sites[agents, np.arange(len(rows))]

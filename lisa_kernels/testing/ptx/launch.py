@@ -18,7 +18,7 @@ from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import ModuleText
 from lisa_kernels.testing.ptx.operands import Immediate
 from lisa_kernels.testing.ptx.program import Program
-from lisa_kernels.testing.ptx.runner import State, run_block
+from lisa_kernels.testing.ptx.runner import run_block
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
 
 # Instructions after which a block that has not ended lets others run: it may spin on what they do.
@@ -132,23 +132,22 @@ class Launch:
         with np.errstate(all="ignore"):
             for ordinal, index in enumerate(indices):
                 waiting.append(Block(self, index, ordinal))
-                waiting, _ = self._run_round(waiting)
+                waiting = self._run_round(waiting)
             while waiting:
-                waiting, idle = self._run_round(waiting)
-                if waiting and (idle or self._instructions > self.options.max_instructions):
+                waiting = self._run_round(waiting)
+                if waiting and self._instructions > self.options.max_instructions:
                     raise self._hangs(waiting[0])
         return Report(self.program.name, len(indices), self._instructions, tuple(self.printed))
 
-    def _run_round(self, blocks: list[Block]) -> tuple[list[Block], bool]:
-        """Run each block for a while; return those that have not ended, and whether none of them got on."""
-        left, states = [], set()
+    def _run_round(self, blocks: list[Block]) -> list[Block]:
+        """Run each block for a while; return those that have not ended."""
+        left = []
         for block in blocks:
-            state, ran = run_block(block, _PATIENCE)
+            ended, ran = run_block(block, _PATIENCE)
             self._instructions += ran
-            states.add(state)
-            if state is not State.ENDED:
+            if not ended:
                 left.append(block)
-        return left, states == {State.IDLE}
+        return left
 
     def _hangs(self, block: Block) -> PtxError:
         running = np.nonzero(~block.threads.exited)[0]

@@ -12,7 +12,7 @@ import numpy as np
 from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.shared import COPY_UNDER_WAY, UNDER_WAY, SharedMemory
+from lisa_kernels.testing.ptx.shared import READABLE, UNDER_WAY, SharedMemory
 
 WINDOWS = {"shared": 1 << 48, "local": 1 << 49, "param": 1 << 50}
 WINDOW_SIZE = 1 << 32
@@ -70,22 +70,29 @@ class BlockMemory:
             else:
                 self._check_read(memory, offsets // width, width, lanes[part], strong=False)
 
-    def check_async_read(self, offsets: np.ndarray, warp: int) -> None:
-        """Check that the async proxy may read bytes of shared memory for a warp.
+    def check_async(self, offsets: np.ndarray, width: int, lane: int, *, writes: bool) -> None:
+        """Check that the async proxy may read or write rows of shared memory for a thread.
 
         Writes through the generic proxy must lie behind a ``fence.proxy.async`` (PTX ISA, section "Async proxy").
         """
-        warps = np.full(len(offsets), warp)
-        lanes = warps * 32
-        self._check_size(offsets, 1, self.shared.size, lanes, "shared memory")
-        self._check_read(self.shared, offsets, 1, lanes, strong=False)
+        lanes, rows = np.full(len(offsets), lane), offsets // width
+        self._check_size(offsets, width, self.shared.size, lanes, "shared memory")
         history = self.shared.history
-        if history is None:
+        stamps = None if history is None else history.writes.reshape(-1, width)[rows]
+        if writes:
+            changed = np.ones((len(rows), width), bool)
+            self._check_write(self.shared, rows, width, lanes, strong=False, changed=changed)
+        else:
+            self._check_read(self.shared, rows, width, lanes, strong=False)
+        if stamps is None:
             return
-        unfenced = ~self.clocks.knows_proxied(warps, history.writes[offsets])
+        unfenced = ~self.clocks.knows_proxied(lanes[:, None] // 32, stamps)
         if unfenced.any():
-            detail = "no fence.proxy.async stands between the write of these bytes and this read by the async proxy"
-            self._fail("missing proxy fence", detail, self.shared, offsets, unfenced[:, None], lanes)
+            access = "write" if writes else "read"
+            detail = (
+                f"no fence.proxy.async stands between the write of these bytes and this {access} by the async proxy"
+            )
+            self._fail("missing proxy fence", detail, self.shared, rows, unfenced, lanes)
 
     def locate(self, space: str, address: int, width: int, lane: int) -> tuple[np.ndarray, int]:
         """Return the byte array that holds an address, and the place in it."""
@@ -209,8 +216,6 @@ class BlockMemory:
                 raise PtxError("read only", "the kernel's parameters are written", threads=tuple(lanes.tolist()))
             memory[lanes[:, None], offsets[:, None] + np.arange(width)] = data
             return
-        if isinstance(memory, Region) and not memory.writable:
-            raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
         table = memory.bytes.reshape(-1, width)
         self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
         table[rows] = data
@@ -235,6 +240,8 @@ class BlockMemory:
     ) -> None:
         if memory is self.shared and self.shared.anything_under_way:
             self._check_under_way(rows, width, lanes, writes=True)
+        if isinstance(memory, Region) and not memory.writable:
+            raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
         if isinstance(memory, Region) and memory.gaps is not None:
             outside = memory.gaps.reshape(-1, width)[rows]
             if outside.any():
@@ -247,7 +254,7 @@ class BlockMemory:
 
     def _check_under_way(self, rows: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
         states = self.shared.under_way.reshape(-1, width)[rows]
-        bad = states != 0 if writes else states == COPY_UNDER_WAY
+        bad = states != 0 if writes else ~READABLE[states]
         if bad.any():
             kind, detail = UNDER_WAY[int(states[bad][0])]
             self._fail(kind, detail, self.shared, rows, bad, lanes)

@@ -73,7 +73,7 @@ class AccessHistory:
             return None
         ticks = self.reads.reshape(self.agents, -1, width)[:, rows]
         others = np.arange(self.agents)[:, None] != agents
-        conflict = ((ticks > clocks.seen[agents].T[:, :, None]) & others[:, :, None]).any(0)
+        conflict = ((ticks > clocks.seen[agents, : self.agents].T[:, :, None]) & others[:, :, None]).any(0)
         return conflict if conflict.any() else None
 
     def last_writer(self, row: int, width: int, byte: int) -> int:

@@ -1,8 +1,6 @@
-"""Runs the instructions of one block until its threads have ended or can only wait for other blocks."""
+"""Runs the instructions of one block until its threads have ended, or for a while."""
 
 from __future__ import annotations
-
-import enum
 
 import numpy as np
 
@@ -11,18 +9,8 @@ from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import Instruction
 
 
-class State(enum.Enum):
-    """Why a block stopped running."""
-
-    ENDED = enum.auto()
-    # It may go on after others have run.
-    PAUSED = enum.auto()
-    # Its threads wait, and nothing has changed for them since it was run before.
-    IDLE = enum.auto()
-
-
-def run_block(block: Block, limit: int) -> tuple[State, int]:
-    """Run at most ``limit`` instructions; return why the block stopped, and how many it ran.
+def run_block(block: Block, limit: int) -> tuple[bool, int]:
+    """Run at most ``limit`` instructions; return whether the block has ended, and how many it ran.
 
     Raises:
         PtxError: At the first fault, with the place filled in.
@@ -30,17 +18,18 @@ def run_block(block: Block, limit: int) -> tuple[State, int]:
     threads, program = block.threads, block.program
     instructions, handlers, guarded = program.instructions, program.handlers, program.wgmma_registers
     everyone = block.everyone
-    threads.progress()
-    threads.progressed = False
     steps = 0
     while steps < limit:
         front = threads.next()
         if front is None:
-            if threads.exited.all():
-                return State.ENDED, steps
-            if threads.blocked_forever:
+            if not threads.exited.all():
+                # Nothing that other blocks do could help: barriers belong to their block.
                 raise _located(_deadlock(block), block, None)
-            return State.PAUSED if threads.progressed else State.IDLE, steps
+            try:
+                block.bulk_copies.end()
+            except PtxError as fault:
+                raise _located(fault, block, None) from None
+            return True, steps
         steps += 1
         pc, mask = front
         instruction = instructions[pc]
@@ -69,7 +58,7 @@ def run_block(block: Block, limit: int) -> tuple[State, int]:
             rest = mask & ~moved
             if rest.any():
                 threads.enqueue(pc + 1, rest)
-    return State.PAUSED, steps
+    return False, steps
 
 
 def _deadlock(block: Block) -> PtxError:
@@ -77,7 +66,8 @@ def _deadlock(block: Block) -> PtxError:
         fault.threads = fault.threads or tuple(np.nonzero(mask)[0].tolist())
         return fault
     waiting = np.nonzero(~block.threads.exited)[0]
-    return block.fail("deadlock", f"no thread can go on: {block.barriers.describe()}", waiting)
+    reasons = "; ".join(filter(None, (block.barriers.describe(), block.mbarriers.describe())))
+    return block.fail("deadlock", f"no thread can go on: {reasons}", waiting)
 
 
 def _located(fault: PtxError, block: Block, instruction: Instruction | None) -> PtxError:

@@ -7,11 +7,18 @@ import numpy as np
 from lisa_kernels.testing.ptx.races import AccessHistory
 
 # What is under way in shared memory: kind of the fault, what a reader and a writer did wrong.
-COPY_UNDER_WAY, OPERAND_UNDER_WAY = 1, 2
+COPY_UNDER_WAY, OPERAND_UNDER_WAY, BULK_COPY_UNDER_WAY, BULK_STORE_UNDER_WAY, MBARRIER = range(1, 6)
 UNDER_WAY = {
     COPY_UNDER_WAY: ("unfinished cp.async", "an asynchronous copy to these bytes has not been waited for"),
     OPERAND_UNDER_WAY: ("unfinished wgmma", "a wgmma that has not been waited for still reads these bytes"),
-}
+    BULK_COPY_UNDER_WAY: (
+        "unfinished bulk copy", "no wait on its mbarrier stands between a bulk copy to these bytes and this access"
+    ),
+    BULK_STORE_UNDER_WAY: ("unfinished bulk copy", "a bulk copy that has not been waited for still reads these bytes"),
+    MBARRIER: ("mbarrier misuse", "these bytes are an mbarrier, which only mbarrier instructions may access"),
+}  # fmt: skip
+# Operands and sources may be read meanwhile.
+READABLE = np.isin(np.arange(len(UNDER_WAY) + 1), (0, OPERAND_UNDER_WAY, BULK_STORE_UNDER_WAY))
 
 
 class SharedMemory:

@@ -40,7 +40,6 @@ class Threads:
         self.parked: dict[int, tuple[np.ndarray, PtxError]] = {}
         self._deferred: list[tuple[int, np.ndarray]] = []
         self._idle_rounds = 0
-        self.progressed = False
         schedule = block.launch.options.schedule
         if schedule == "lockstep":
             self._random = None
@@ -86,6 +85,9 @@ class Threads:
             self._steps_of_turn = self._turn = 0
         if not self._queue:
             self._queue = [unit for unit in self._units if unit.fronts]
+            if self._random is not None and self._queue and self._deferred:
+                self._wake()
+                self._queue = [unit for unit in self._units if unit.fronts]
             if self._random is not None:
                 self._random.shuffle(self._queue)
         return self._queue[0] if self._queue else None
@@ -94,10 +96,13 @@ class Threads:
         if not self._deferred or self._idle_rounds == _IDLE_ROUNDS:
             return False
         self._idle_rounds += 1
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
         deferred, self._deferred = self._deferred, []
         for pc, mask in deferred:
             self.enqueue(pc, mask)
-        return True
 
     def enqueue(self, pc: int, mask: np.ndarray) -> None:
         """Let threads go on at an instruction."""
@@ -116,9 +121,8 @@ class Threads:
             unit.fronts[pc] = part
 
     def progress(self) -> None:
-        """Say that something happened that deferred threads, or other blocks, may wait for."""
+        """Say that something happened that deferred threads may wait for."""
         self._idle_rounds = 0
-        self.progressed = True
 
     # For instructions: what becomes of the active lanes instead of going on to the next instruction.
 
@@ -150,9 +154,9 @@ class Threads:
         self._take(mask)
 
     def defer(self, mask: np.ndarray) -> None:
-        """Let lanes repeat this instruction after all others have run as far as they can: for spinning waits."""
+        """Let lanes go on after all others have run as far as they can: for waits that failed and will be repeated."""
         self._take(mask)
-        self._deferred.append((self.pc, mask))
+        self._deferred.append((self.pc + 1, mask))
 
     def exit(self, mask: np.ndarray) -> None:
         """End threads."""
@@ -178,8 +182,3 @@ class Threads:
             self.parked[self.pc] = (parked & ~wanted, fault)
         self.absorbed = mask
         self.block.set_active(self.block.everyone if mask.all() else mask)
-
-    @property
-    def blocked_forever(self) -> bool:
-        """Whether nothing that other blocks do could help: no thread spins."""
-        return not self._deferred

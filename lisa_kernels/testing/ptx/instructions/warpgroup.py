@@ -169,7 +169,7 @@ def _matrix_in_memory(
         raise block.fail("unsupported", "matrix descriptors with a base offset are not modelled", lanes)
     offsets = layout.offsets(*shape, element, transposed=transposed)
     places = (offsets.reshape(-1, 1) + np.arange(element)).reshape(-1)
-    block.memory.check_async_read(places, int(lanes[0] // 32))
+    block.memory.check_async(places, 1, int(lanes[0]), writes=False)
     read.append(np.unique(places))
     return decode_elements(block.shared.bytes.view(UNSIGNED[element])[offsets // element], type_name)
 
