@@ -28,6 +28,10 @@ def pack(program: Program, args: Sequence[Any], names: Sequence[str], buffers: l
 
 def _parameter_bytes(value: Any, parameter: Variable, name: str, buffers: list[Buffer]) -> bytes:
     if hasattr(value, "data_ptr") or hasattr(value, "ctypes"):
+        if parameter.size != 8 or parameter.type == "f64":
+            raise TypeError(
+                f"emulate: {name} is a {type(value).__name__}; the kernel takes a .{parameter.type} number."
+            )
         buffer = Buffer.of(value, name)
         buffers.append(buffer)
         value = buffer.start

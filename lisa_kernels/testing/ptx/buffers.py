@@ -145,6 +145,8 @@ class GlobalMemory:
         offset = address - nearest.start
         detail = f"{width} bytes at address {address:#x}; nearest is {nearest.name}"
         detail += f" of {nearest.size} bytes, at byte offset {offset}"
+        if not -nearest.size <= offset < 2 * nearest.size:
+            detail += "; memory that is reached through stored pointers only is named by buffers="
         raise PtxError("out of bounds", detail, threads=threads, buffer=nearest.name, offset=offset)
 
 

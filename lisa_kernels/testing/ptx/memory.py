@@ -12,6 +12,7 @@ import numpy as np
 from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.faults import PtxError
+from lisa_kernels.testing.ptx.one_word import differing, winners
 from lisa_kernels.testing.ptx.shared import READABLE, UNDER_WAY, SharedMemory
 
 WINDOWS = {"shared": 1 << 48, "local": 1 << 49, "param": 1 << 50}
@@ -50,13 +51,20 @@ class BlockMemory:
         return data
 
     def store(
-        self, space: str, addresses: np.ndarray, data: np.ndarray, lanes: np.ndarray, *, strong: bool = False
+        self,
+        space: str,
+        addresses: np.ndarray,
+        data: np.ndarray,
+        lanes: np.ndarray,
+        *,
+        strong: bool = False,
+        element: int = 1,
     ) -> None:
-        """Write the rows of ``data``, one for each lane."""
+        """Write the rows of ``data``, one for each lane; ``element`` is the bytes of one of its values."""
         width = data.shape[1]
         _check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
-            self._store_part(memory, offsets, data[part], lanes[part], strong)
+            self._store_part(memory, offsets, data[part], lanes[part], strong, element)
 
     def note(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
         """Check an access as a load or a store would, without moving data."""
@@ -208,7 +216,9 @@ class BlockMemory:
         self._check_read(memory, rows, width, lanes, strong)
         return memory.bytes.reshape(-1, width)[rows]
 
-    def _store_part(self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool) -> None:
+    def _store_part(
+        self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool, element: int
+    ) -> None:
         width = data.shape[1]
         rows = offsets // width
         if isinstance(memory, np.ndarray):
@@ -217,10 +227,15 @@ class BlockMemory:
             memory[lanes[:, None], offsets[:, None] + np.arange(width)] = data
             return
         table = memory.bytes.reshape(-1, width)
-        self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
-        table[rows] = data
-        if memory.history is not None and (table[rows] != data).any():
-            self._two_values(memory, rows, table[rows] != data, lanes)
+        won = winners(rows, lanes // 32) if memory.history is not None else None
+        settled = data if won is None else data[won]
+        self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != settled)
+        table[rows] = settled
+        if won is not None:
+            # Of one warp a lane wins; two warps must agree.
+            lost = differing(data, won, element) | (table[rows] != settled)
+            if lost.any():
+                self._two_values(memory, rows, lost, lanes)
 
     def _check_read(self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool) -> None:
         if memory is self.shared and self.shared.anything_under_way:

@@ -52,14 +52,20 @@ class Program:
         self._lay_out_module(module)
         self._add(module, self.function)
         self._place_dynamic_shared()
-        self.wgmma_registers = frozenset().union(
-            *(i.touched for i in self.instructions if i.mnemonic.startswith("wgmma.mma_async"))
-        )
+        self.wgmma_registers = self._registers_of_wgmma()
 
     @property
     def static_shared(self) -> int:
         """Bytes of shared memory with a size known at compile time."""
         return self._static_shared
+
+    def _registers_of_wgmma(self) -> frozenset[str]:
+        """Registers that a wgmma uses, and copies of these."""
+        found = set().union(*(i.touched for i in self.instructions if i.mnemonic.startswith("wgmma.mma_async")))
+        moves = [i for i in self.instructions if i.opcode == "mov"] if found else []
+        while copies := [i for i in moves if not found.isdisjoint(i.touched) and not found.issuperset(i.touched)]:
+            found.update(*(i.touched for i in copies))
+        return frozenset(found)
 
     def _add(self, module: ModuleText, function: Function) -> None:
         start = self.starts[function.name] = len(self.instructions)

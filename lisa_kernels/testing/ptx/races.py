@@ -2,8 +2,8 @@
 
 Two accesses of one byte race if one of them writes, they come from different warps, neither is ordered after the other
 by barriers or atomics, and they are not both atomic.  Threads of one warp count as ordered among themselves, with one
-exception: lanes of one store that leave different values in one byte.  A store of the value that is already there does
-not race with the store that put it there: layouts with copies in several warps do that.
+exception: lanes of one store that leave different values in one word (``one_word``).  A store of the value that is
+already there does not race with the store that put it there: layouts with copies in several warps do that.
 """
 
 from __future__ import annotations

@@ -163,6 +163,10 @@ class Threads:
         self._take(mask)
         self.exited = self.exited | mask
         self.progress()
+        # Who waited for these threads alone goes on: it looks again who is missing.
+        parked, self.parked = self.parked, {}
+        for pc, (waiting, _) in parked.items():
+            self.enqueue(pc, waiting)
         self.block.barriers.thread_exited()
 
     def park(self, mask: np.ndarray, fault: PtxError) -> None:

@@ -109,7 +109,11 @@ class WarpgroupState:
         for group in groups:
             for product in self._under_way(group) if self._anything else ():
                 busy = (product.accumulators & instruction.touched) | (product.operands & written)
-                if busy:
+                if busy and instruction.opcode == "mov" and not busy & written:
+                    # Triton unpacks f16 accumulators before the wait, and ptxas makes the copy when they are ready:
+                    # it is closed as long as its source.
+                    product.accumulators |= written
+                elif busy:
                     detail = f"{min(busy)} belongs to a wgmma that has not been waited for"
                     raise self.block.fail("unfinished wgmma", detail, self._threads(group))
             for name in instruction.touched & self.block.program.wgmma_registers:

@@ -98,7 +98,9 @@ def store(block: Block, inst: Instruction) -> None:
             space, addresses, block.lanes,
             releases=True, acquires=False, fences="release" in inst.modifiers, block_scope="cta" in inst.modifiers,
         )  # fmt: skip
-    block.memory.store(space, addresses, values.view(np.uint8), block.lanes, strong=strong)
+    block.memory.store(
+        space, addresses, values.view(np.uint8), block.lanes, strong=strong, element=STORAGE[inst.type].itemsize
+    )
 
 
 def _stored_bits(block: Block, source, type_name: str, bits: str) -> np.ndarray:

@@ -185,4 +185,5 @@ def _assemble_warpgroups(block: Block) -> bool:
     needed = np.isin(block.all_lanes // 128, _groups(block))
     if block.full or not (needed & ~block.active).any():
         return True
-    return assemble(block, needed, "bad sync mask", "all threads of the warpgroup must execute it", group=128)
+    detail = "all threads of the warpgroup must execute it"
+    return assemble(block, needed, "bad sync mask", detail, group=128, ended_may_miss=False)
