@@ -68,7 +68,7 @@ def sanitize(
         outputs: Names, or names of kernel parameters, of tensors that hold nothing at the start: reading an element
             before it is written is a fault, and so is one that is unwritten at the end.  Memory that PyTorch allocates
             in the block without filling it, a workspace, needs no mention for the first, and what a ``torch.library``
-            operator returns for neither.
+            operator returns for neither.  Torch operators fill memory; what is written through ``numpy()`` goes unseen.
         exempt: Names that the checks between programs leave out: data that programs hand over behind a flag, and flags
             polled by plain loads.
         poison: Fill ``outputs`` with NaN (integers: the largest value); a NaN that is left at the end is a fault.
