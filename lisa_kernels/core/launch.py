@@ -56,7 +56,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, tile: Tile, **constex
     """Run ``kernel`` on ``grid``; inside ``record()`` or ``run_through()`` hand the launch over instead.
 
     Args:
-        args: Tensors, numbers or None in the kernel's order, without its constexprs.
+        args: Tensors, descriptors, numbers or None in the kernel's order, without its constexprs.
         tile: Block sizes and launch options, from the op's ``tiles.py``.
         constexprs: Further compile-time values (flags, head size).
     """
@@ -67,7 +67,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, tile: Tile, **constex
     if executor is not None:
         executor(specialise(kernel, grid, args, constexprs=constants, options=tile.options()), args)
         return
-    device = next(a.device for a in args if isinstance(a, Tensor))
+    tensors = (a.base if is_descriptor(a) else a for a in args)
+    device = next(a.device for a in tensors if isinstance(a, Tensor))
     # Triton launches on the current device, not on the tensors' device.
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         kernel[grid](**_bind(kernel, args, constants), **constants, **tile.options())
@@ -160,6 +161,9 @@ def _kind(name: str, arg: Any, *, fixed: bool) -> tuple[str, bool]:
         # A meta tensor has no address; an allocation starts aligned.
         start = arg.storage_offset() * arg.element_size() if arg.is_meta else arg.data_ptr()
         return _POINTERS[arg.dtype], start % 16 == 0
+    if is_descriptor(arg):
+        kind, _ = _kind(f"the tensor of {name}", arg.base, fixed=fixed)
+        return f"tensordesc<{kind[1:]}{list(map(int, arg.block_shape))}>", False
     if isinstance(arg, bool):
         return "u1", False
     if arg is None or (isinstance(arg, int) and arg == 1 and not fixed):
@@ -170,7 +174,12 @@ def _kind(name: str, arg: Any, *, fixed: bool) -> tuple[str, bool]:
         return "i32" if -(2**31) <= arg < 2**31 else "i64" if arg < 2**63 else "u64", arg % 16 == 0 and not fixed
     if isinstance(arg, float):
         return "fp32", False
-    raise TypeError(f"launch: {name} is a {type(arg).__name__}; it takes tensors, numbers, bool and None.")
+    raise TypeError(f"launch: {name} is a {type(arg).__name__}; it takes tensors, descriptors, numbers, bool and None.")
+
+
+def is_descriptor(arg: Any) -> bool:
+    """Whether an argument is one of Triton's ``TensorDescriptor``; Gluon's have a layout as well."""
+    return hasattr(arg, "block_shape") and hasattr(arg, "base") and not hasattr(arg, "layout")
 
 
 def _bind(kernel: Any, args: tuple[Any, ...], constexprs: Collection[str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_constexpr_may_stand_anywhere_and_defaults_are_compiled_in():
         ({"grid": 1}, TypeError, "launch: grid is 1; it takes a tuple of one to three integers"),
         ({"args": ()}, ValueError, "misses x_ptr, y_ptr, n"),
         ({"args": (1, 2, 3, 4, 5)}, ValueError, "takes 4 run-time arguments; it was given 5"),
-        ({"args": (1, 2, [3])}, TypeError, "launch: n is a list; it takes tensors, numbers, bool and None"),
+        ({"args": (1, 2, [3])}, TypeError, "launch: n is a list; it takes tensors, descriptors, numbers, bool and None"),
         ({"args": (1, 2, 2**64)}, ValueError, "it takes 64-bit integers"),
         ({"constexprs": {"BLOCKS": 1}}, ValueError, "launch: BLOCKS is no parameter of fp8_kernel; it takes x_ptr"),
         ({"constexprs": {}}, ValueError, "fp8_kernel misses n: an argument, or a constexpr by name"),

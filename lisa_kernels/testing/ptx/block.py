@@ -20,6 +20,7 @@ from lisa_kernels.testing.ptx.memory import BlockMemory
 from lisa_kernels.testing.ptx.operands import Address, Immediate, Operand, Register, Special, Symbol, Vector
 from lisa_kernels.testing.ptx.shared import SharedMemory
 from lisa_kernels.testing.ptx.special_registers import special_register
+from lisa_kernels.testing.ptx.tensor_map_fences import TensorMapFences
 from lisa_kernels.testing.ptx.threads import Threads
 from lisa_kernels.testing.ptx.values import SCALAR_FLOATS, STORAGE, bits_of, decode, encode, resize
 from lisa_kernels.testing.ptx.warpgroups import WarpgroupState
@@ -63,6 +64,7 @@ class Block:
         self.warpgroups = WarpgroupState(self)
         self.mbarriers = MBarriers(self)
         self.bulk_copies = BulkCopies(self)
+        self.tensor_map_fences = TensorMapFences(self)
         self.registers: dict[str, np.ndarray] = {}
         self.carry = np.zeros(self.count, np.uint64)
         self._special: dict[str, np.ndarray] = {}

@@ -85,7 +85,7 @@ class Box:
         return np.ascontiguousarray(inside).reshape(-1, self.global_rows()[1])
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class BulkLoad:
     """One copy to shared memory."""
 
@@ -102,7 +102,7 @@ class BulkLoad:
             shared.history.writes.reshape(-1, GRAIN)[rows] = stamp
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class BulkStore:
     """One copy or reduction to global memory; ``reduction`` is its operation and type, both empty for a copy."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LARGEST = (1 << 20) - 1
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class MBarrier:
     """One mbarrier.
 

@@ -22,6 +22,7 @@ from lisa_kernels.testing.ptx.instructions import (
     matrix,
     mbarrier,
     synchronise,
+    tensor_copy,
     warp,
     warpgroup,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "matrix",
     "mbarrier",
     "synchronise",
+    "tensor_copy",
     "warp",
     "warpgroup",
 ]
