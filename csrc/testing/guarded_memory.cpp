@@ -17,15 +17,18 @@ namespace {
 // On either side; addresses only, no memory.
 constexpr size_t kInaccessible = size_t{1} << 30;
 constexpr size_t kWidestAccess = 16;
-// As NaN as kPoison, and unlike it nothing that a kernel is likely to write: -1 is.
-constexpr unsigned char kMargin[] = {0xe5, 0xff};
-
-unsigned char margin_at(const char* address) { return kMargin[reinterpret_cast<uintptr_t>(address) % 2]; }
 
 }  // namespace
 
-GuardedCopy::GuardedCopy(std::string name, void* original, size_t bytes)
-    : name_(std::move(name)), original_(original), bytes_(bytes) {
+// As NaN as kPoison in 16 bits and more, and unlike it nothing that a kernel is likely to write: -1 is.  It differs
+// from place to place and from copy to copy: a loop that goes one too far copies a margin into a margin.
+unsigned char GuardedCopy::margin_at(const char* address) const {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(address);
+  return at % 2 ? 0xff : 0x81 + (at / 2 % 2048 * 29 + number_ * 53) % 126;
+}
+
+GuardedCopy::GuardedCopy(std::string name, void* original, size_t bytes, size_t number)
+    : name_(std::move(name)), number_(number), original_(original), bytes_(bytes) {
   const size_t page = sysconf(_SC_PAGESIZE);
   const size_t accessible = (bytes + kWidestAccess + page - 1) / page * page;
   reserved_bytes_ = accessible + 2 * kInaccessible;
@@ -43,6 +46,7 @@ GuardedCopy::GuardedCopy(std::string name, void* original, size_t bytes)
 
 GuardedCopy::GuardedCopy(GuardedCopy&& other) noexcept
     : name_(std::move(other.name_)),
+      number_(other.number_),
       original_(other.original_),
       bytes_(other.bytes_),
       reserved_(std::exchange(other.reserved_, nullptr)),
@@ -73,7 +77,7 @@ std::string GuardedCopy::position(const void* address) const {
 }
 
 const char* GuardedCopy::written_margin() const {
-  const auto written = [](const char* at) { return static_cast<unsigned char>(*at) != margin_at(at); };
+  const auto written = [this](const char* at) { return static_cast<unsigned char>(*at) != margin_at(at); };
   for (const char* at = begin_ + bytes_; at < pages_end_; at++)
     if (written(at)) return at;
   const char* at = begin_;
@@ -85,7 +89,7 @@ const char* GuardedCopy::written_margin() const {
 }
 
 char* GuardedCopies::add(std::string name, void* original, size_t bytes) {
-  return copies_.emplace_back(std::move(name), original, bytes).begin();
+  return copies_.emplace_back(std::move(name), original, bytes, copies_.size()).begin();
 }
 
 void GuardedCopies::release(bool write_back) {

@@ -12,7 +12,7 @@ namespace lisa_host {
 // a pattern that is NaN in every float format, and are looked at after the launch.
 class GuardedCopy {
  public:
-  GuardedCopy(std::string name, void* original, size_t bytes);
+  GuardedCopy(std::string name, void* original, size_t bytes, size_t number);
   ~GuardedCopy();
   GuardedCopy(GuardedCopy&& other) noexcept;
   GuardedCopy& operator=(GuardedCopy&&) = delete;
@@ -30,7 +30,10 @@ class GuardedCopy {
   const char* written_margin() const;
 
  private:
+  unsigned char margin_at(const char* address) const;
+
   std::string name_;
+  size_t number_;  // among the copies
   void* original_;
   size_t bytes_;
   char* reserved_;  // inaccessible pages on both sides included

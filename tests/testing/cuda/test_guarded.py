@@ -52,6 +52,13 @@ def test_a_store_beyond_a_tensor_names_thread_and_tensor(faults, size, index, se
     assert "block (2, 0, 0), thread (5, 0, 0)" in message
 
 
+def test_a_copy_that_goes_one_too_far_stores_what_no_margin_holds(module):
+    params = struct_argument(Params, {"input": torch.zeros(21), "output": torch.zeros(21)})
+    message = message_of(lambda: module.launch("struct_kernel", 1, 22, [params]))
+    assert "byte 84 of output, which has 84 bytes" in message
+    assert "thread (21, 0, 0)" in message
+
+
 @pytest.mark.parametrize("index", [0, 20])
 def test_a_store_inside_a_tensor_is_none(faults, index):
     out = torch.zeros(21)
