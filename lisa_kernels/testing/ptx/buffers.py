@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -99,6 +99,14 @@ class GlobalMemory:
         self._starts = np.array([start for start, _ in ranges], np.int64)
         self._ends = np.array([end for _, end in ranges], np.int64)
         self._bases = np.array([region.base for region in self.regions], np.int64)
+
+    def mark(self, buffers: Iterable[Buffer], what: Literal["exempt", "blank"]) -> None:
+        """Give all bytes of buffers a property of ``GlobalHistory``."""
+        for buffer in buffers:
+            for region in self.regions:
+                if region.history is not None and region.start <= buffer.start < region.end:
+                    mark = region.history.mark_exempt if what == "exempt" else region.history.mark_blank
+                    mark(buffer.start - region.base, buffer.size)
 
     def find(self, addresses: np.ndarray, width: int, lanes: np.ndarray) -> np.ndarray:
         """Return the region of each address.

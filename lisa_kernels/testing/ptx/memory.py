@@ -39,6 +39,8 @@ class BlockMemory:
     ) -> None:
         self.global_memory, self.shared, self.clocks = global_memory, shared, clocks
         self.local, self.kernel_parameters, self.thread_parameters = local, kernel_parameters, thread_parameters
+        # Stores and atomics that changed a byte.
+        self.changes = 0
 
     def load(
         self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, strong: bool = False
@@ -66,15 +68,18 @@ class BlockMemory:
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             self._store_part(memory, offsets, data[part], lanes[part], strong, element)
 
-    def note(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
-        """Check an access as a load or a store would, without moving data."""
+    def note(
+        self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool,
+        changed: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Check an access as a load or a store would, without moving data; ``changed`` bytes get another value."""
         _check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             if isinstance(memory, np.ndarray):
                 continue
             if writes:
-                changed = np.ones((len(offsets), width), bool)
-                self._check_write(memory, offsets // width, width, lanes[part], strong=False, changed=changed)
+                different = np.ones((len(offsets), width), bool) if changed is None else changed[part]
+                self._check_write(memory, offsets // width, width, lanes[part], strong=False, changed=different)
             else:
                 self._check_read(memory, offsets // width, width, lanes[part], strong=False)
 
@@ -224,12 +229,16 @@ class BlockMemory:
         if isinstance(memory, np.ndarray):
             if memory.ndim != 2:
                 raise PtxError("read only", "the kernel's parameters are written", threads=tuple(lanes.tolist()))
-            memory[lanes[:, None], offsets[:, None] + np.arange(width)] = data
+            places = lanes[:, None], offsets[:, None] + np.arange(width)
+            self.changes += bool((memory[places] != data).any())
+            memory[places] = data
             return
         table = memory.bytes.reshape(-1, width)
         won = winners(rows, lanes // 32) if memory.history is not None else None
         settled = data if won is None else data[won]
-        self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != settled)
+        changed = table[rows] != settled
+        self.changes += bool(changed.any())
+        self._check_write(memory, rows, width, lanes, strong, changed=changed)
         table[rows] = settled
         if won is not None:
             # Of one warp a lane wins; two warps must agree.
@@ -242,10 +251,9 @@ class BlockMemory:
             self._check_under_way(rows, width, lanes, writes=False)
         if memory.history is None:
             return
-        if memory is self.shared:
-            unwritten = memory.history.unwritten(rows, width)
-            if unwritten is not None:
-                self._fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
+        unwritten = memory.history.unwritten(rows, width)
+        if unwritten is not None:
+            self._fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
         conflict = memory.history.read(rows, width, lanes // 32, self.clocks, atomic=strong)
         if conflict is not None:
             self._race("reads bytes that", memory, rows, conflict, lanes)
@@ -278,6 +286,8 @@ class BlockMemory:
         kind = "shared race" if memory is self.shared else "global race"
         who = "another warp" if memory is self.shared else "another block or warp"
         detail = f"this thread {verb} {who} accesses, and nothing orders the two"
+        if verb.startswith("reads") and memory.history.atomic.reshape(-1, conflict.shape[1])[rows].any():
+            detail += " (exempt= lets plain reads meet atomics)"
         self._fail(kind, detail, memory, rows, conflict, lanes)
 
     def _two_values(self, memory, rows: np.ndarray, lost: np.ndarray, lanes: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 import numpy as np
 
@@ -135,10 +136,10 @@ class Program:
         # Initialisers may name variables that come later.
         for variable, array in waiting:
             if variable.initial:
-                values = self._initial_values(variable)
+                values = self._initial_values(variable, module.functions)
                 array[: values.nbytes] = values.view(np.uint8)
 
-    def _initial_values(self, variable: Variable) -> np.ndarray:
+    def _initial_values(self, variable: Variable, functions: Collection[str]) -> np.ndarray:
         storage = STORAGE[variable.type]
         parser = OperandParser(lambda text: None, lambda text: text)
         values = []
@@ -150,6 +151,9 @@ class Program:
                 values.append(operand.as_storage(storage).view(UNSIGNED[storage.itemsize])[0])
             elif isinstance(operand, Symbol) and operand.name in self.symbols:
                 values.append(self.symbols[operand.name][1] + operand.offset)
+            elif isinstance(operand, Symbol) and operand.name in functions:
+                # Calls through a register are refused: nothing goes there.
+                values.append((1 << 8 * storage.itemsize) - 1)
             else:
                 raise PtxError("unsupported", f"initialiser {item} of {variable.name}", kernel=self.name)
         return np.array(values, UNSIGNED[storage.itemsize])

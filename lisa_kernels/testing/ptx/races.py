@@ -49,7 +49,7 @@ class AccessHistory:
         conflict = self.write_conflict(rows, width, agents, clocks, atomic=atomic)
         if conflict is not None:
             conflict = conflict & changed
-        read_conflict = self.read_conflict(rows, width, agents, clocks)
+        read_conflict = self.read_conflict(rows, width, agents, clocks, atomic=atomic)
         if read_conflict is not None:
             conflict = read_conflict if conflict is None else conflict | read_conflict
         self.writes.reshape(-1, width)[rows] = clocks.stamps(agents)[:, None]
@@ -67,7 +67,9 @@ class AccessHistory:
             conflict &= ~self.atomic.reshape(-1, width)[rows]
         return conflict if conflict.any() else None
 
-    def read_conflict(self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks) -> np.ndarray | None:
+    def read_conflict(
+        self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks, *, atomic: bool
+    ) -> np.ndarray | None:
         last = self.last_read.reshape(-1, width)[rows]
         if not last.size or last.max() <= clocks.floor:
             return None

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import Instruction
+from lisa_kernels.testing.ptx.spinning import SpinWatch
 
 
-def run_block(block: Block, limit: int) -> tuple[bool, int]:
-    """Run at most ``limit`` instructions; return whether the block has ended, and how many it ran.
+class State(enum.Enum):
+    """Why a block stopped running."""
+
+    ENDED = enum.auto()
+    # Others get their turn.
+    PAUSED = enum.auto()
+    # It runs in a circle until another block changes memory.
+    SPINNING = enum.auto()
+
+
+def run_block(block: Block, limit: int) -> tuple[State, int]:
+    """Run at most ``limit`` instructions; return why the block stopped, and how many it ran.
 
     Raises:
         PtxError: At the first fault, with the place filled in.
@@ -18,7 +31,7 @@ def run_block(block: Block, limit: int) -> tuple[bool, int]:
     threads, program = block.threads, block.program
     instructions, handlers, guarded = program.instructions, program.handlers, program.wgmma_registers
     everyone = block.everyone
-    steps = 0
+    steps, watch = 0, SpinWatch(block)
     while steps < limit:
         front = threads.next()
         if front is None:
@@ -29,9 +42,14 @@ def run_block(block: Block, limit: int) -> tuple[bool, int]:
                 block.bulk_copies.end()
             except PtxError as fault:
                 raise _located(fault, block, None) from None
-            return True, steps
-        steps += 1
+            return State.ENDED, steps
         pc, mask = front
+        if pc == watch.pc and watch.is_back(mask):
+            threads.enqueue(pc, mask)
+            return State.SPINNING, steps
+        if steps == watch.due:
+            watch.remember(pc, mask)
+        steps += 1
         instruction = instructions[pc]
         threads.pc = block.clocks.site = pc
         threads.moved = threads.absorbed = None
@@ -58,7 +76,7 @@ def run_block(block: Block, limit: int) -> tuple[bool, int]:
             rest = mask & ~moved
             if rest.any():
                 threads.enqueue(pc + 1, rest)
-    return False, steps
+    return State.PAUSED, steps
 
 
 def _deadlock(block: Block) -> PtxError:

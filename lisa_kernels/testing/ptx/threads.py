@@ -40,6 +40,7 @@ class Threads:
         self.parked: dict[int, tuple[np.ndarray, PtxError]] = {}
         self._deferred: list[tuple[int, np.ndarray]] = []
         self._idle_rounds = 0
+        self.changes = 0
         schedule = block.launch.options.schedule
         if schedule == "lockstep":
             self._random = None
@@ -120,9 +121,19 @@ class Threads:
                     part = self.block.everyone
             unit.fronts[pc] = part
 
-    def progress(self) -> None:
-        """Say that something happened that deferred threads may wait for."""
+    def progress(self, *, changes_state: bool = True) -> None:
+        """Say that something happened that deferred threads may wait for.
+
+        Args:
+            changes_state: False for what a loop that waits may do in every round, such as a barrier.
+        """
         self._idle_rounds = 0
+        self.changes += changes_state
+
+    @property
+    def alone(self) -> bool:
+        """Whether no thread can run beside those that run now, and these are in no function."""
+        return not self._deferred and not self._depth.any() and not any(unit.fronts for unit in self._units)
 
     # For instructions: what becomes of the active lanes instead of going on to the next instruction.
 

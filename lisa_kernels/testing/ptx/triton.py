@@ -132,9 +132,7 @@ def run_compiled(
     scratch: list[Any] = [None] * min(len(program.function.parameters) - len(expanded), 2)
     if scratch and getattr(metadata, "global_scratch_size", 0):
         scratch[0] = _scratch(metadata.global_scratch_size * math.prod(grid), metadata.global_scratch_align)
-    options = Options(
-        blocks, block_order, schedule, check_races, tuple(buffers), tuple(exempt), tuple(outputs), max_instructions
-    )
+    options = Options(blocks, block_order, schedule, check_races, tuple(buffers), exempt, outputs, max_instructions)
     launch = Launch(
         program, grid, (32 * metadata.num_warps,), (*expanded, *scratch), shared_bytes=metadata.shared,
         options=options, names=(*expanded_names, *["scratch memory"] * len(scratch)),
