@@ -138,20 +138,34 @@ class BulkCopies:
         """Issue a copy or reduction to global memory for one thread."""
         block = self.block
         block.memory.check_async(box.shared, GRAIN, lane, writes=False)
+        data = block.shared.bytes.reshape(-1, GRAIN)[box.shared // GRAIN].reshape(-1)
         rows, width = box.global_rows()
         lanes = np.full(len(rows), lane)
+        if len(rows):
+            block.launch.global_memory.find(rows, width, lanes)
         if reduction[0]:
             block.memory.note_atomic("global", rows, width, lanes)
         else:
-            block.memory.note("global", rows, width, lanes, writes=True)
+            # Roles of a warp-specialised kernel may store one box with the same values.
+            changed = box.pieces_of(data) != self._stored(rows, width)
+            block.memory.note("global", rows, width, lanes, writes=True, changed=changed)
         engine = block.clocks.engine(int(block.warps[lane]) - len(block.launch.all_warps))
         tick = int(block.clocks.engine_tick(engine, held=True).seen[engine])
         # Until it is waited for, the copy is not even ordered before what its own thread does.
         block.launch.global_memory.stamp(rows, width, block.clocks.stamps(np.array([engine])))
-        data = block.shared.bytes.reshape(-1, GRAIN)[box.shared // GRAIN].reshape(-1)
         store = BulkStore(box, lane, instruction, data, int(self._committed[lane]), reduction, tick)
         self._stores.append(store)
         block.shared.mark(_bytes_of(box), BULK_STORE_UNDER_WAY)
+
+    def _stored(self, rows: np.ndarray, width: int) -> np.ndarray:
+        """What rows of global memory hold when all copies that are under way have happened."""
+        data = self.block.launch.global_memory.read(rows, width)
+        for store in self._stores:
+            earlier, same_width = store.box.global_rows()
+            if same_width == width and not store.reduction[0]:
+                _, places, sources = np.intersect1d(rows, earlier, return_indices=True)
+                data[places] = store.box.pieces_of(store.data)[sources]
+        return data
 
     def commit(self) -> None:
         """``cp.async.bulk.commit_group``."""

@@ -71,3 +71,13 @@ def copy_box_kernel(x, out, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr):
 @triton.jit
 def accumulate_kernel(x, out, ROWS: tl.constexpr):
     out.atomic_add([0, 0], x.load([tl.program_id(0) * ROWS, 0]))
+
+
+@triton.jit
+def specialised_kernel(a, b, c, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Some warps load, others multiply."""
+    row, column = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for k in tl.range(0, K, BLOCK_K, warp_specialize=True):
+        total += tl.dot(a.load([row, k]), b.load([k, column]))
+    c.store([row, column], total.to(c.dtype))

@@ -159,16 +159,12 @@ def test_programs_that_store_overlapping_boxes_race():
 class Compiled:
     """A compiled product, and its text with one thing changed."""
 
-    def __init__(self, made_by):
+    def __init__(self, made_by, kernel=kernels.matmul_kernel):
         a, b = torch.ones(128, 256).bfloat16(), torch.ones(256, 64).bfloat16()
         self.c = torch.zeros(128, 64).bfloat16()
         constexprs = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
-        if made_by == "host":
-            kernel, args = (
-                kernels.matmul_kernel,
-                (describe(a, 64, 32), describe(b, 32, 64), describe(self.c, 64, 64), 256),
-            )
-        else:
+        args = (describe(a, 64, 32), describe(b, 32, 64), describe(self.c, 64, 64), 256)
+        if made_by == "device":
             kernel, args = kernels.device_matmul_kernel, (a, b, self.c, 128, 64, 256)
         options = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
         launch = specialise(kernel, (2, 1), args, constexprs=constexprs, options=options)
@@ -254,3 +250,25 @@ def test_each_removed_fence_of_a_descriptor_is_reported():
         assert made.fault(made.without(r"fence\.proxy\.tensormap", which)).kind == "missing proxy fence"
         # Without the copy the map is what was in scratch memory before.
         assert made.fault(made.without(r"tensormap\.cp_fenceproxy", which)).kind == "bad tensor map"
+
+
+@pytest.fixture(scope="module")
+def specialised():
+    return Compiled("host", kernels.specialised_kernel)
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", pytest.param(1, marks=prove), pytest.param(2, marks=prove)])
+def test_a_kernel_whose_warps_have_roles(specialised, schedule):
+    assert "setmaxnreg" in specialised.text
+    specialised.run(specialised.text, schedule=schedule)
+
+
+@prove
+@pytest.mark.parametrize(
+    "pattern", [r"mbarrier\.arrive\.", r"mbarrier\.init", r"mbarrier\.try_wait[^;]*;\s*@!\w+ bra\.uni "]
+)
+def test_each_removed_arrival_init_and_wait_of_roles_is_reported(specialised, pattern):
+    count = specialised.count(pattern)
+    assert count >= 3
+    for which in range(count):
+        specialised.fault(specialised.without(pattern, which))

@@ -84,6 +84,10 @@ def test_a_parity_of_the_phase_before_is_complete_at_once():
     assert fault(EXCHANGE.format(arrive=ARRIVE, wait=wait(1))).kind == "deadlock"
 
 
+def test_all_ones_are_an_odd_parity():
+    run(wait(0xFFFFFFFF))
+
+
 def test_a_phase_that_cannot_complete_is_a_deadlock_that_names_the_mbarrier():
     caught = fault("@%p1 " + ARRIVE + wait(), count=33)
     assert caught.kind == "deadlock"

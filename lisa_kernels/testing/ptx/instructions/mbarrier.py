@@ -83,7 +83,8 @@ def wait(block: Block, inst: Instruction) -> None:
     for place, lanes in _by_mbarrier(block, inst, address):
         for value in np.unique(phases[lanes]):
             chosen = lanes[phases[lanes] == value]
-            parity, state = (int(value), 0) if by_parity else (None, int(value))
+            # Triton's warp-specialised loops give all ones for odd.
+            parity, state = (1 if value == 0xFFFFFFFF else int(value), 0) if by_parity else (None, int(value))
             done[chosen] = block.mbarriers.wait(place, chosen, parity=parity, state=state, acquires=acquires)
     block.write(target, done)
     failed = block.active & ~done
