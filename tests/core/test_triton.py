@@ -112,7 +112,11 @@ def test_a_constexpr_may_stand_anywhere_and_defaults_are_compiled_in():
         ({"grid": 1}, TypeError, "launch: grid is 1; it takes a tuple of one to three integers"),
         ({"args": ()}, ValueError, "misses x_ptr, y_ptr, n"),
         ({"args": (1, 2, 3, 4, 5)}, ValueError, "takes 4 run-time arguments; it was given 5"),
-        ({"args": (1, 2, [3])}, TypeError, "launch: n is a list; it takes tensors, descriptors, numbers, bool and None"),
+        (
+            {"args": (1, 2, [3])},
+            TypeError,
+            "launch: n is a list; it takes tensors, descriptors, numbers, bool",
+        ),
         ({"args": (1, 2, 2**64)}, ValueError, "it takes 64-bit integers"),
         ({"constexprs": {"BLOCKS": 1}}, ValueError, "launch: BLOCKS is no parameter of fp8_kernel; it takes x_ptr"),
         ({"constexprs": {}}, ValueError, "fp8_kernel misses n: an argument, or a constexpr by name"),
@@ -124,6 +128,22 @@ def test_what_no_launch_takes_is_named(change, error, told):
     call = {"grid": (1,), "args": (1, 2, 3), "constexprs": {"BLOCK": 16}, **change}
     with pytest.raises(error, match=re.escape(told)):
         specialise(as_kernel(fp8_kernel), call["grid"], call["args"], constexprs=call["constexprs"], options={})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "named"), [(torch.bfloat16, "bf16"), (torch.float8_e4m3fn, "fp8e4nv"), (torch.float8_e5m2, "fp8e5")]
+)
+def test_descriptors_are_specialised_by_element_type_and_block(dtype, named):
+    kernel = as_kernel(fp8_kernel)
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    x = torch.zeros(64, 48).to(dtype)
+    args = (TensorDescriptor.from_tensor(x, [32, 16]), x, 5)
+    made = specialise(kernel, (1,), args, constexprs={"BLOCK": 16}, options={})
+    assert made.signature["x_ptr"] == f"tensordesc<{named}[32, 16]>"
+    assert made.signature["y_ptr"] == f"*{named}"
+    assert 0 not in {place for (place,) in made.attrs}
+    assert made.passed(args) == args
 
 
 def test_a_plain_function_is_no_kernel():
