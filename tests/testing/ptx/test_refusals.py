@@ -101,7 +101,8 @@ def _instance(form):
     return form.replace("#", "8")
 
 
-FUNCTIONS = """.func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %x; ld.param.b32 %x, [a]; st.param.b32 [r], %x; ret; }
+FUNCTIONS = """.func (.param .b32 r) twice(.param .b32 a) {
+.reg .b32 %x; ld.param.b32 %x, [a]; st.param.b32 [r], %x; ret; }
 .global .align 8 .u64 table[1] = {twice};
 .visible .entry calls() { .reg .b64 %t; ld.global.u64 %t, [table]; { .param .b32 p; .param .b32 q;
 prototype_0 : .callprototype (.param .b32 _) _ (.param .b32 _); call (q), %t, (p), prototype_0; } ret; }"""
