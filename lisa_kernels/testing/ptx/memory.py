@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lisa_kernels.testing.ptx.access_faults import check_alignment, fail, race, two_values
 from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.faults import PtxError
@@ -46,7 +47,7 @@ class BlockMemory:
         self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, strong: bool = False
     ) -> np.ndarray:
         """Return ``width`` bytes for each lane."""
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         data = np.empty((len(lanes), width), np.uint8)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             data[part] = self._load_part(memory, offsets, width, lanes[part], strong)
@@ -64,7 +65,7 @@ class BlockMemory:
     ) -> None:
         """Write the rows of ``data``, one for each lane; ``element`` is the bytes of one of its values."""
         width = data.shape[1]
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             self._store_part(memory, offsets, data[part], lanes[part], strong, element)
 
@@ -73,7 +74,7 @@ class BlockMemory:
         changed: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Check an access as a load or a store would, without moving data; ``changed`` bytes get another value."""
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             if isinstance(memory, np.ndarray):
                 continue
@@ -105,7 +106,7 @@ class BlockMemory:
             detail = (
                 f"no fence.proxy.async stands between the write of these bytes and this {access} by the async proxy"
             )
-            self._fail("missing proxy fence", detail, self.shared, rows, unfenced, lanes)
+            fail("missing proxy fence", detail, self.shared, rows, unfenced, lanes)
 
     def locate(self, space: str, address: int, width: int, lane: int) -> tuple[np.ndarray, int]:
         """Return the byte array that holds an address, and the place in it."""
@@ -117,7 +118,7 @@ class BlockMemory:
 
     def note_atomic(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
         """Check a read-modify-write."""
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             if isinstance(memory, np.ndarray):
                 continue
@@ -244,7 +245,7 @@ class BlockMemory:
             # Of one warp a lane wins; two warps must agree.
             lost = differing(data, won, element) | (table[rows] != settled)
             if lost.any():
-                self._two_values(memory, rows, lost, lanes)
+                two_values(memory, rows, lost, lanes)
 
     def _check_read(self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool) -> None:
         if memory is self.shared and self.shared.anything_under_way:
@@ -253,10 +254,10 @@ class BlockMemory:
             return
         unwritten = memory.history.unwritten(rows, width)
         if unwritten is not None:
-            self._fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
+            fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
         conflict = memory.history.read(rows, width, lanes // 32, self.clocks, atomic=strong)
         if conflict is not None:
-            self._race("reads bytes that", memory, rows, conflict, lanes)
+            race("reads bytes that", memory, rows, conflict, lanes)
 
     def _check_write(
         self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool, *, changed: np.ndarray
@@ -268,48 +269,16 @@ class BlockMemory:
         if isinstance(memory, Region) and memory.gaps is not None:
             outside = memory.gaps.reshape(-1, width)[rows]
             if outside.any():
-                self._fail("out of bounds", "a write between the elements of a view", memory, rows, outside, lanes)
+                fail("out of bounds", "a write between the elements of a view", memory, rows, outside, lanes)
         if memory.history is None:
             return
         conflict = memory.history.write(rows, width, lanes // 32, self.clocks, atomic=strong, changed=changed)
         if conflict is not None:
-            self._race("writes bytes that", memory, rows, conflict, lanes)
+            race("writes bytes that", memory, rows, conflict, lanes)
 
     def _check_under_way(self, rows: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
         states = self.shared.under_way.reshape(-1, width)[rows]
         bad = states != 0 if writes else ~READABLE[states]
         if bad.any():
             kind, detail = UNDER_WAY[int(states[bad][0])]
-            self._fail(kind, detail, self.shared, rows, bad, lanes)
-
-    def _race(self, verb: str, memory, rows: np.ndarray, conflict: np.ndarray, lanes: np.ndarray) -> None:
-        kind = "shared race" if memory is self.shared else "global race"
-        who = "another warp" if memory is self.shared else "another block or warp"
-        detail = f"this thread {verb} {who} accesses, and nothing orders the two"
-        if verb.startswith("reads") and memory.history.atomic.reshape(-1, conflict.shape[1])[rows].any():
-            detail += " (exempt= lets plain reads meet atomics)"
-        self._fail(kind, detail, memory, rows, conflict, lanes)
-
-    def _two_values(self, memory, rows: np.ndarray, lost: np.ndarray, lanes: np.ndarray) -> None:
-        kind = "shared race" if memory is self.shared else "global race"
-        self._fail(kind, "two threads store different values in one byte by one instruction", memory, rows, lost, lanes)
-
-    def _fail(self, kind: str, detail: str, memory, rows: np.ndarray, bad: np.ndarray, lanes: np.ndarray) -> None:
-        width = bad.shape[1]
-        first = np.nonzero(bad.any(1))[0]
-        offset = int(rows[first[0]]) * width + int(np.nonzero(bad[first[0]])[0][0])
-        threads = tuple(lanes[first].tolist())
-        if memory is self.shared:
-            raise PtxError(kind, f"{detail} (shared memory, byte {offset})", threads=threads, offset=offset)
-        buffer, offset = memory.describe(memory.base + offset)
-        raise PtxError(kind, f"{detail} ({buffer}, byte {offset})", threads=threads, buffer=buffer, offset=offset)
-
-
-def _check_alignment(addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
-    if not width & (width - 1):
-        odd = addresses & (width - 1) != 0
-        if odd.any():
-            raise PtxError(
-                "misaligned", f"{width} bytes at address {int(addresses[odd][0]):#x}, no multiple of {width}",
-                threads=tuple(lanes[odd].tolist()),
-            )  # fmt: skip
+            fail(kind, detail, self.shared, rows, bad, lanes)
