@@ -52,11 +52,7 @@ def _real_samples(sample: Tensor, modality: Tensor, n_modality: int) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return out ``[T, HQ, DV]`` and the natural lse ``[HQ, T]`` for a mask ``[HQ, T, TK]``."""
     alive = mask.any(2)
-    # What padding holds (NaN) must not reach a product, whose gradient would carry it on.
-    q = torch.where(alive.t()[:, :, None], q, 0)
     group = q.shape[1] // k.shape[1]
-    used = mask.unflatten(0, (k.shape[1], group)).any(dim=2).any(dim=1).t()[:, :, None]
-    k, v = torch.where(used, k, 0), torch.where(used, v, 0)
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     # Finite, because a row of -inf alone has a NaN gradient; what it weighs is cut off below.
