@@ -74,6 +74,8 @@ class OpSpec:
         bytes: ``(case, dtype) -> (forward, backward)`` bytes that must move at the least.
         traffic: ``(keyword arguments) -> (read, written)``: tensors that forward and backward must read and write once
             each; the benchmark times that copy as the machine's limit.
+        half_roundings: Roundings to half precision in sequence behind a half result: 1 where only the result is
+            rounded, more where operands of a second matrix product are.
     """
 
     name: str
@@ -93,6 +95,7 @@ class OpSpec:
     flops: Callable[[Case], float]
     bytes: Callable[[Case, torch.dtype], tuple[int, int]]
     traffic: Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
+    half_roundings: int = 1
 
 
 def make_generator(case: Case, seed: int = 0) -> torch.Generator:

@@ -42,18 +42,19 @@ class Comparison:
     message: str = ""
 
 
-def tolerance(dtype: torch.dtype, depth: int = 1) -> Tolerance:
+def tolerance(dtype: torch.dtype, depth: int = 1, half_roundings: int = 1) -> Tolerance:
     """Return the relative error allowed for a result of ``dtype`` behind ``depth`` roundings in sequence.
 
     Independent roundings add up as their square root: half an ulp each.  Four more ulps stand for what does not grow
     with the size: exponentials, divisions, the conversion of constants.  fp32 and half precision are computed in fp32;
-    half results are rounded once more.  An fp64 result has no judge finer than itself: both round alike, and by as much
-    as their algorithms differ.  So it is asked only that no step was left to fp32: the step is the geometric mean of
-    both precisions.  Integers and bools must be equal.
+    half results are rounded once more, or as often as the operands of a second matrix product make it.  An fp64 result
+    has no judge finer than itself: both round alike, and by as much as their algorithms differ.  So it is asked only
+    that no step was left to fp32: the step is the geometric mean of both precisions.  Integers and bools must be equal.
 
     Args:
         dtype: The result's dtype.
         depth: Roundings in sequence, at least 1: terms of the longest sum or steps of the longest recursion.
+        half_roundings: Roundings to half precision in sequence, for half results: 1 where only the result is rounded.
 
     Raises:
         ValueError: ``depth`` is below 1.
@@ -68,8 +69,8 @@ def tolerance(dtype: torch.dtype, depth: int = 1) -> Tolerance:
     value = eps * (4 + math.sqrt(depth) / 2)
     source = f"4 + sqrt({depth})/2 {step}"
     if dtype.itemsize < 4:
-        value += torch.finfo(dtype).eps / 2 * (1 + value)
-        source += f" + 1/2 {_short(dtype)} ulp"
+        value += math.sqrt(half_roundings) * torch.finfo(dtype).eps / 2 * (1 + value)
+        source += f" + {'' if half_roundings == 1 else f'sqrt({half_roundings}) x '}1/2 {_short(dtype)} ulp"
     return Tolerance(value, source)
 
 
@@ -78,13 +79,14 @@ def compare(
     reference: Tensor,
     *,
     depth: int = 1,
+    half_roundings: int = 1,
     baseline: Tensor | None = None,
     limit: float | None = None,
     name: str = "output",
 ) -> Comparison:
     """Return how far ``got`` is from ``reference``.  Arguments as ``assert_matches``."""
     got, reference = got.detach().cpu(), reference.detach().cpu()
-    allowed = tolerance(got.dtype, depth)
+    allowed = tolerance(got.dtype, depth, half_roundings)
     if got.shape != reference.shape:
         message = f"{name}: shape is {tuple(got.shape)}; expected {tuple(reference.shape)}."
         return Comparison(name, False, math.inf, allowed.value, allowed.source, message)
@@ -116,6 +118,7 @@ def assert_matches(
     reference: Tensor,
     *,
     depth: int = 1,
+    half_roundings: int = 1,
     baseline: Tensor | None = None,
     limit: float | None = None,
     name: str = "output",
@@ -126,6 +129,7 @@ def assert_matches(
         got: The result under test; its dtype sets the tolerance.
         reference: The same in fp64, from the same (rounded) inputs; any shape, equal to that of ``got``.
         depth: Roundings in sequence behind an element, see ``tolerance``.
+        half_roundings: Of half results, see ``tolerance``.
         baseline: The same result from another trusted implementation: twice its error is allowed too.
         limit: Largest relative error that the op promises; caps the bound.
         name: What to call the tensor in the message.
@@ -133,7 +137,9 @@ def assert_matches(
     Raises:
         AssertionError: With the name, the first bad coordinates, both values, the bound and where it comes from.
     """
-    result = compare(got, reference, depth=depth, baseline=baseline, limit=limit, name=name)
+    result = compare(
+        got, reference, depth=depth, half_roundings=half_roundings, baseline=baseline, limit=limit, name=name
+    )
     if not result.passed:
         raise AssertionError(result.message)
 

@@ -113,6 +113,7 @@ def _judge_values(subject: Subject, result: Result, head: tuple[str, ...]) -> li
             tensor,
             expected[name],
             depth=max(1, subject.spec.depth(subject.case)),
+            half_roundings=subject.spec.half_roundings,
             baseline=baselines[name],
             limit=_promise(subject.spec, name, tensor.dtype),
             name=name,

@@ -26,6 +26,12 @@ def test_half_results_may_be_rounded_once_more(dtype, rounding):
     assert rounding < half - single < 1.001 * rounding
 
 
+def test_half_roundings_add_as_their_square_root_and_leave_fp32_alone():
+    once, four = (tolerance(torch.bfloat16, half_roundings=n).value for n in (1, 4))
+    assert once + 2**-8 < four < once + 1.01 * 2**-8
+    assert tolerance(torch.float32, half_roundings=4) == tolerance(torch.float32)
+
+
 def test_fp64_tolerance_excludes_a_step_in_fp32():
     """One fp32 rounding is 6e-8; hundreds of fp64 roundings at values of 1e4 are 1e-10."""
     assert 1e-12 < tolerance(torch.float64, 16_000).value < 1e-9

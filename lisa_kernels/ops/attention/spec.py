@@ -180,5 +180,7 @@ SPECS = (
         flops=_flops,
         bytes=_bytes,
         traffic=_traffic,
+        # Weights or their gradients as operands, out inside of delta, the result.
+        half_roundings=3,
     ),
 )
