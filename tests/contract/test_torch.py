@@ -6,6 +6,7 @@ import functools
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from lisa_kernels.core.dispatch import use_backend
@@ -102,15 +103,27 @@ def test_export_with_dynamic_sizes_runs_other_sizes(spec, backend):
     """Exported at one size, every size of every tensor left open, and run at another."""
     first, other = spec.cases[0], dataclasses.replace(spec.cases[3], options=spec.cases[0].options)
     kwargs, later = (make_inputs(spec, case, spec.dtypes[0]) for case in (first, other))
-    options = {name: value for name, value in kwargs.items() if not isinstance(value, torch.Tensor)}
+    # A plan of tensors is an input like them; numbers and flags are constants of the program.
+    options = {name: value for name, value in kwargs.items() if not _leaves(value)}
     tensors, later_tensors = ({k: v for k, v in d.items() if k not in options} for d in (kwargs, later))
-    dynamic = {name: dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO) for name, value in tensors.items()}
+    dynamic = {name: _every_size(value) for name, value in tensors.items()}
     program = torch.export.export(Module(spec, options), (tensors,), dynamic_shapes=(dynamic,))
     assert any("lisa" in str(node.target) for node in program.graph.nodes)
     with use_backend(backend):
         expected = name_outputs(spec.function(**later))
         got = name_outputs(program.module()(later_tensors))
     assert all(same_bits(got[name], expected[name]) for name in expected)
+
+
+def _every_size(value):
+    """Every size of a tensor, or of the tensors of a plan, left open."""
+    if isinstance(value, torch.Tensor):
+        return dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO)
+    return [_every_size(leaf) for leaf in _leaves(value)]
+
+
+def _leaves(value):
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def test_autocast_changes_no_bit_and_no_dtype(spec, backend):

@@ -128,8 +128,10 @@ def _check_width(name: str, value: Tensor) -> None:
 
 
 def _check_sizes(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> None:
-    checks.check_size(_NAME, "q", q, 0, len(plan.layout), "the number of queries of the plan")
-    checks.check_size(_NAME, "k", k, 0, len(plan.layout_k), "the number of keys of the plan")
+    # Not len(): that would bind a compiled program to one number of tokens.
+    queries, keys = plan.layout.sample.shape[0], plan.layout_k.sample.shape[0]
+    checks.check_size(_NAME, "q", q, 0, queries, "the number of queries of the plan")
+    checks.check_size(_NAME, "k", k, 0, keys, "the number of keys of the plan")
     checks.check_size(_NAME, "v", v, 0, k.shape[0], "the number of keys")
     checks.check_size(_NAME, "q", q, 1, plan.policy.heads, "the number of heads of the plan's policy")
     checks.check_size(_NAME, "k", k, 2, q.shape[2], "the width D of q")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.nn.functional import pad
 
 from lisa_kernels.core import checks
 from lisa_kernels.ops.attention import tile_lists
-from lisa_kernels.ops.attention.layout import ModalityLayout
+from lisa_kernels.ops.attention.layout import ModalityLayout, Packing
 from lisa_kernels.ops.attention.policy import CAUSAL, FULL, NONE, AttentionPolicy
 from lisa_kernels.ops.attention.tile_lists import TILE
 
@@ -33,7 +36,7 @@ class AttentionPlan:
 
     Attributes:
         tokens_q: Class bit, position, sample and class of each query.
-        tokens_k: The same of each key; the same tensor in self-attention.
+        tokens_k: The same of each key; the same memory in self-attention.
         words: Class bits that each class sees, and by which it is seen, for each head type.
         head_type: Type of each query head.
         lists_q: Key tiles of each query tile.
@@ -74,7 +77,7 @@ class AttentionPlan:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, one that serves queries and keys counted once."""
-        return sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in self.tensors}.values())
+        return sum({tensor.data_ptr() or id(tensor): tensor.nbytes for tensor in self.tensors}.values())
 
     @property
     def device(self) -> torch.device:
@@ -113,7 +116,10 @@ def attention_plan(
     tables, words, head_type = _policy_tensors(policy, exact, layout.device)
 
     tokens_q, summary_q = _tokens(layout, policy, exact, reordered)
-    tokens_k, summary_k = (tokens_q, summary_q) if same else _tokens(layout_k, policy, exact, reordered)
+    # A view: torch.compile does not take one tensor as two inputs of an autograd Function.
+    tokens_k, summary_k = (
+        (tokens_q.view_as(tokens_q), summary_q) if same else _tokens(layout_k, policy, exact, reordered)
+    )
     reach = _reach(layout) if same else None
     states = tile_lists.judge(summary_q, summary_k, tables, reach)
     lists_q = tile_lists.make_lists(states, reach)
@@ -230,3 +236,48 @@ def _row(entries: tuple[tuple[int, ...], ...], allowed: tuple[int, ...], exact: 
             shifted = word << shift
             row[shift + owner] = shifted - (1 << 32) if shifted >= 1 << 31 else shifted
     return row
+
+
+def _flatten(plan: AttentionPlan) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """Tensors, and what a compiled or exported program takes as constant: flags, policy, whether keys are the queries.
+
+    What the host knows of the layouts is left out: a program must not be bound to one batch.
+    """
+    layouts = [plan.layout] if plan.layout_k is plan.layout else [plan.layout, plan.layout_k]
+    tensors = [*plan.tensors, *(x for layout in layouts for x in (layout.modality, layout.sample, layout.position))]
+    return tensors, (plan.causal, plan.exact, plan.reordered, plan.policy, len(layouts) == 1)
+
+
+def _unflatten(tensors: Iterable[Tensor], context: tuple[Any, ...]) -> AttentionPlan:
+    *flags, policy, same = context
+    tensors = list(tensors)
+    layout = ModalityLayout._of(*tensors[8:11], Packing())
+    layout_k = layout if same else ModalityLayout._of(*tensors[11:14], Packing())
+    return AttentionPlan(*tensors[:8], *flags, layout, layout_k, policy)
+
+
+def _flatten_with_keys(plan: AttentionPlan) -> tuple[list[tuple[pytree.SequenceKey, Tensor]], tuple[Any, ...]]:
+    tensors, context = _flatten(plan)
+    return [(pytree.SequenceKey(i), tensor) for i, tensor in enumerate(tensors)], context
+
+
+def _dump(context: tuple[Any, ...]) -> list[Any]:
+    *flags, policy, same = context
+    return [*flags, policy.visibility, policy.head_type, same]
+
+
+def _load(dumped: list[Any]) -> tuple[Any, ...]:
+    *flags, visibility, head_type, same = dumped
+    return (*flags, AttentionPolicy(visibility, head_type), same)
+
+
+# Plans can be inputs of exported and checkpointed functions.
+pytree.register_pytree_node(
+    AttentionPlan,
+    _flatten,
+    _unflatten,
+    serialized_type_name="lisa_kernels.AttentionPlan",
+    flatten_with_keys_fn=_flatten_with_keys,
+    to_dumpable_context=_dump,
+    from_dumpable_context=_load,
+)

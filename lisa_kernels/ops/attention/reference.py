@@ -51,17 +51,19 @@ def _real_samples(sample: Tensor, modality: Tensor, n_modality: int) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return out ``[T, HQ, DV]`` and the natural lse ``[HQ, T]`` for a mask ``[HQ, T, TK]``."""
-    alive = mask.any(2)
     group = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    weights, lse = _weigh(q, k.repeat_interleave(group, 1), mask, scale)
+    return torch.einsum("hqk,khd->qhd", weights, v.repeat_interleave(group, 1)), lse
+
+
+def _weigh(q: Tensor, k: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return softmax weights ``[HQ, T, TK]``, rows of a dead query 0, and the natural lse ``[HQ, T]``."""
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
-    # Finite, because a row of -inf alone has a NaN gradient; what it weighs is cut off below.
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     if scores.shape[2] == 0:
-        return torch.einsum("hqk,khd->qhd", scores, v), scores.sum(2) - torch.inf
-    weights = torch.where(mask, scores.softmax(2), 0)
-    lse = scores.logsumexp(2)
-    return torch.einsum("hqk,khd->qhd", weights, v), torch.where(alive, lse, -torch.inf)
+        return scores, scores.sum(2) - torch.inf
+    # Finite, because a row of -inf alone has a NaN gradient; what it weighs is cut off.
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.where(mask, scores.softmax(2), 0), torch.where(mask.any(2), scores.logsumexp(2), -torch.inf)
 
 
 def forward(
@@ -84,15 +86,18 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of q, k and v as the op's README defines them; ``out`` and ``lse2`` are made anew."""
     mask = _mask(q, k, tokens_q, tokens_k, words, head_type, causal, reordered)
-    with torch.enable_grad():
-        leaves = [x.detach().double().requires_grad_() for x in (q, k, v)]
-        wide, lse = _attend(*leaves, mask, scale)
-        # Dead rows have no lse to differentiate, whatever came for them.
-        alive = lse.detach() > -torch.inf
-        lse = torch.where(alive, lse, 0)
-        upstream = torch.where(alive, grad_lse2.double() * _LOG2E, 0)
-        grad_rows = torch.where(alive.t()[:, :, None], grad_out.double(), 0)
-        grads = torch.autograd.grad((wide, lse), leaves, (grad_rows, upstream))
+    group = q.shape[1] // k.shape[1]
+    wide_q, grad = q.double(), grad_out.double()
+    wide_k, wide_v = (x.double().repeat_interleave(group, 1) for x in (k, v))
+    weights, _ = _weigh(wide_q, wide_k, mask, scale)
+    grad_weights = torch.einsum("qhd,khd->hqk", grad, wide_v)
+    delta = (weights * grad_weights).sum(2) - _LOG2E * grad_lse2.double()
+    grad_scores = scale * weights * (grad_weights - delta[:, :, None])
+    grads = (
+        torch.einsum("hqk,khd->qhd", grad_scores, wide_k),
+        torch.einsum("hqk,qhd->khd", grad_scores, wide_q).unflatten(1, (-1, group)).sum(2),
+        torch.einsum("hqk,qhd->khd", weights, grad).unflatten(1, (-1, group)).sum(2),
+    )
     return tuple(
         torch.empty_like(x).copy_(grad) if need else x.new_empty(0)
         for x, grad, need in zip((q, k, v), grads, needs, strict=True)
