@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from lisa_kernels.core import checks
 from lisa_kernels.ops.attention import tile_lists
+from lisa_kernels.ops.attention.describe import PlanDescription, describe
 from lisa_kernels.ops.attention.layout import ModalityLayout, Packing
 from lisa_kernels.ops.attention.policy import CAUSAL, FULL, NONE, AttentionPolicy
 from lisa_kernels.ops.attention.tile_lists import TILE
@@ -83,6 +84,10 @@ class AttentionPlan:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.tokens_q.device
+
+    def describe(self) -> PlanDescription:
+        """Return the map of tiles: ``print`` it, or ``draw()`` it with matplotlib.  Waits for the device."""
+        return describe(self)
 
 
 def attention_plan(
