@@ -134,9 +134,9 @@ def test_bad_offsets_are_named(offsets, message):
 
 
 def test_bad_runs_and_batches_are_named():
-    with pytest.raises(ValueError, match="^ModalityLayout: samples has 1 runs; lengths has 2"):
+    with pytest.raises(ValueError, match=r"^ModalityLayout: samples has 1 runs; lengths has 2"):
         ModalityLayout.from_runs([0, 1], [1, 2], [0])
-    with pytest.raises(ValueError, match="^ModalityLayout: lengths holds -1"):
+    with pytest.raises(ValueError, match=r"^ModalityLayout: lengths holds -1"):
         ModalityLayout.from_runs([0, 1], [1, -1], [0, 0])
     with pytest.raises(ValueError, match=r"^ModalityLayout: modality has shape \(2, 3\); it takes \(2, 2\)"):
         ModalityLayout.from_padded(torch.zeros(2, 3).int(), torch.ones(2, 2))

@@ -286,3 +286,5 @@ pytree.register_pytree_node(
     to_dumpable_context=_dump,
     from_dumpable_context=_load,
 )
+# Else an exported program that holds a plan among its example inputs loads with a warning only.
+torch.serialization.add_safe_globals([AttentionPlan, AttentionPolicy, ModalityLayout, Packing])
