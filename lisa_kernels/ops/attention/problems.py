@@ -182,8 +182,8 @@ def count_visible(case: Case) -> float:
 
 def _counts(layout: ModalityLayout, modality: int, samples: int) -> torch.Tensor:
     """Return how many tokens of a modality each sample has."""
-    chosen = layout.sample[(layout.modality == modality) & (layout.sample >= 0)].long()
-    return torch.bincount(chosen, minlength=samples).double()
+    chosen = layout.sample[(layout.modality == modality) & (layout.sample >= 0)]
+    return torch.zeros(samples, dtype=torch.float64).index_add_(0, chosen, torch.ones_like(chosen, dtype=torch.float64))
 
 
 def _not_later(layout: ModalityLayout, layout_k: ModalityLayout, m: int, n: int) -> float:

@@ -1,0 +1,139 @@
+"""Device code that all attention kernels share: rows of q, k and v, and who sees whom inside a tile.
+
+``tokens`` is a table of the plan, one row of ``padded`` slots each for class bit, position, sample, class and, in
+reordered plans, token.  Tables reach to the end of the last tile, so they are read without a mask.
+"""
+
+import triton
+import triton.language as tl
+
+# Tokens of a tile of the plan; a kernel steps through one in as many tokens as it likes.
+PLAN_TILE = tl.constexpr(128)
+# Rows and width of the plan's table of words: two for owners that query, two for owners that are keys.
+_WORD_ROWS = tl.constexpr(4)
+_CLASSES = tl.constexpr(33)
+
+
+@triton.jit
+def padded_to_tiles(count):
+    """Slots of a table for ``count`` tokens."""
+    return tl.cdiv(count, PLAN_TILE) * PLAN_TILE
+
+
+@triton.jit
+def find_list(lists, kind, tile, tiles, capacity):
+    """The entries of a tile's list, how many come first and need a mask, and how many there are.
+
+    Args:
+        capacity: Length of a list with its two counts.
+    """
+    start = lists + (kind * tiles + tile).to(tl.int64) * capacity
+    return start + 2, tl.load(start).to(tl.int32), tl.load(start + 1).to(tl.int32)
+
+
+@triton.jit
+def slot_of_step(entries, step, STEP: tl.constexpr):
+    """First slot of a step; one counter goes through all listed tiles, ``PLAN_TILE // STEP`` steps each."""
+    steps: tl.constexpr = PLAN_TILE // STEP
+    return tl.load(entries + step // steps).to(tl.int32) * PLAN_TILE + (step % steps) * STEP
+
+
+@triton.jit
+def load_rows(
+    source, tokens, padded, start, head, stride, limit,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, INSIDE: tl.constexpr, REORDERED: tl.constexpr,
+    DESCRIPTOR: tl.constexpr,
+):  # fmt: skip
+    """Rows of one head, of ``ROWS`` slots from ``start`` on, ``[ROWS, COLUMNS]``; columns from WIDTH on are 0.
+
+    Args:
+        source: Tensor ``[limit, heads, WIDTH]``, or a descriptor of it with blocks ``[ROWS, 1, COLUMNS]``.
+        stride: Elements from token to token.
+        INSIDE: No slot is past the last token; else such rows are 0, or finite where slots are reordered.
+    """
+    if DESCRIPTOR:
+        return source.load([start, head, 0]).reshape(ROWS, COLUMNS)
+    columns = tl.arange(0, COLUMNS)
+    if REORDERED:
+        # Slots past the last token name token 0.
+        rows = tl.load(tokens + 4 * padded + start + tl.arange(0, ROWS)).to(tl.int64)
+        offsets = rows[:, None] * stride + columns[None, :]
+    else:
+        # One 64-bit product a tile; inside a tile 32 bits hold what the host lets through.
+        source += start.to(tl.int64) * stride
+        offsets = tl.arange(0, ROWS)[:, None] * stride + columns[None, :]
+    at = source + head * WIDTH + offsets
+    if INSIDE or REORDERED:
+        if WIDTH == COLUMNS:
+            return tl.load(at)
+        return tl.load(at, mask=(columns < WIDTH)[None, :], other=0.0)
+    mask = (start + tl.arange(0, ROWS) < limit)[:, None]
+    if WIDTH != COLUMNS:
+        mask = mask & (columns < WIDTH)[None, :]
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
+def store_rows(
+    target, value, tokens, padded, start, head, stride, limit,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, REORDERED: tl.constexpr,
+):  # fmt: skip
+    """Write ``[ROWS, COLUMNS]``, rounded to the target's dtype, to where ``load_rows`` reads it."""
+    columns = tl.arange(0, COLUMNS)
+    rows = rows_of_slots(tokens, padded, start, ROWS, REORDERED)
+    mask = (start + tl.arange(0, ROWS) < limit)[:, None]
+    if WIDTH != COLUMNS:
+        mask = mask & (columns < WIDTH)[None, :]
+    at = target + head * WIDTH + rows.to(tl.int64)[:, None] * stride + columns[None, :]
+    tl.store(at, value.to(target.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def rows_of_slots(tokens, padded, start, ROWS: tl.constexpr, REORDERED: tl.constexpr):
+    """Tokens in ``ROWS`` slots from ``start`` on."""
+    slots = start + tl.arange(0, ROWS)
+    if REORDERED:
+        return tl.load(tokens + 4 * padded + slots)
+    return slots
+
+
+@triton.jit
+def load_facts(tokens, padded, slots, CAUSAL: tl.constexpr, EXACT: tl.constexpr):
+    """Class bits, positions and samples of slots; what the plan does not look at is the bits once more."""
+    bit = tl.load(tokens + slots)
+    position = bit
+    sample = bit
+    if CAUSAL:
+        position = tl.load(tokens + padded + slots)
+    if EXACT:
+        sample = tl.load(tokens + 2 * padded + slots)
+    return bit, position, sample
+
+
+@triton.jit
+def load_words(words, kind, row, tokens, padded, slots, CAUSAL: tl.constexpr):
+    """Class bits that the owners in ``slots`` pair with where the key is not later, and where it is.
+
+    Args:
+        row: 0 where queries own the tile, 2 where keys do.
+    """
+    at = words + (kind * _WORD_ROWS + row) * _CLASSES + tl.load(tokens + 3 * padded + slots)
+    not_later = tl.load(at)
+    later = not_later
+    if CAUSAL:
+        later = tl.load(at + _CLASSES)
+    return not_later, later
+
+
+@triton.jit
+def is_seen(
+    not_later, later, bit, position_q, position_k, sample_q, sample_k, CAUSAL: tl.constexpr, EXACT: tl.constexpr
+):
+    """Which pairs of a listed tile are seen; arguments broadcast, words belong to the owner and bits to the other."""
+    word = not_later
+    if CAUSAL:
+        word = tl.where(position_q >= position_k, not_later, later)
+    seen = (word & bit) != 0
+    if EXACT:
+        seen = seen & (sample_q == sample_k)
+    return seen
