@@ -86,12 +86,12 @@ def _differentiate(
 @triton.jit(do_not_specialize=["queries", "keys", "capacity", "heads", "group"])
 def attention_query_grad_kernel(
     q, k, v, grad_out, grad_q, row_lse2, row_delta, tokens_q, tokens_k, words, head_type, lists, order, scale_log2,
-    scale, queries, keys, capacity, heads, group, stride_q, stride_k, stride_v, stride_grad,
+    scale, queries, keys, capacity, heads, group, stride_q, stride_k, stride_v,
     D: tl.constexpr, DV: tl.constexpr, D_COLUMNS: tl.constexpr, DV_COLUMNS: tl.constexpr, VECTOR: tl.constexpr,
     SAME_STRIDES: tl.constexpr, CAUSAL: tl.constexpr, EXACT: tl.constexpr, REORDERED: tl.constexpr,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, DESCRIPTORS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write ``grad_q`` of one part of a query tile; arguments as in ``attention_forward_kernel``."""
+    """Write ``grad_q``, contiguous, of one part of a query tile; arguments as in ``attention_forward_kernel``."""
     if SAME_STRIDES:
         # One set of offsets for both.
         stride_v = stride_k
@@ -130,6 +130,5 @@ def attention_query_grad_kernel(
         DV_COLUMNS, KEYS, True, CAUSAL, EXACT, REORDERED, DESCRIPTORS, PRECISION,
     )  # fmt: skip
     store_rows(
-        grad_q, grad * scale, tokens_q, padded_q, start, head, stride_grad * VECTOR, queries, QUERIES, D, D_COLUMNS,
-        REORDERED,
-    )  # fmt: skip
+        grad_q, grad * scale, tokens_q, padded_q, start, head, heads * D, queries, QUERIES, D, D_COLUMNS, REORDERED
+    )

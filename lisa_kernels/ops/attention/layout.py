@@ -154,7 +154,7 @@ class ModalityLayout:
 
     @classmethod
     def from_padded(cls, modality: Tensor, mask: Tensor) -> ModalityLayout:
-        """Return the layout of a padded batch; nothing is moved, token ``b * L + l`` is entry ``[b, l]``.
+        """Return the layout of a padded batch; nothing is moved, token ``b * L + l`` is entry ``[b, l]``, position l.
 
         Args:
             modality: Integers ``[B, L]``, or ``[L]`` where all rows are alike.
@@ -172,7 +172,8 @@ class ModalityLayout:
             )
         row = torch.arange(batch, dtype=torch.int32, device=mask.device)[:, None]
         sample = torch.where(mask.bool(), row, -1).flatten()
-        layout = cls(modality.expand(batch, length).flatten(), sample)
+        position = torch.arange(length, dtype=torch.int32, device=mask.device).expand(batch, length).flatten()
+        layout = cls(modality.expand(batch, length).flatten(), sample, position)
         # By the rows, not by the tokens: padding to the left or an empty row would look like short samples.
         layout.packing = dataclasses.replace(layout.packing, min_sample=length, max_sample=length)
         return layout

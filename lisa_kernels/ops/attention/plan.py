@@ -145,7 +145,7 @@ def _check(layout: ModalityLayout, policy: AttentionPolicy, layout_k: ModalityLa
         if not isinstance(policy, AttentionPolicy):
             raise TypeError(f"{_NAME}: policy is {type(policy).__name__}; it takes an AttentionPolicy.")
         checks.check_device(_NAME, name, value.sample, "layout", layout.sample)
-        if value.device.type == "cpu":
+        if value.device.type == "cpu" and not torch.compiler.is_compiling():
             real = torch.where(value.sample >= 0, value.modality, 0)
             last = policy.n_modality - 1
             checks.check_range(_NAME, f"{name}.modality", real, 0, last, "modalities of the policy")

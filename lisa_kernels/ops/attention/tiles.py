@@ -1,0 +1,69 @@
+"""Launch choices by target, kernel and dtype; size classes by the wider of D and DV, rounded up to a power of two.
+
+Read off compiled code: the largest tiles without spills.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lisa_kernels.core.tiling import Tile
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionTile(Tile):
+    """A program owns QUERIES or KEYS tokens and steps through the others, KEYS or QUERIES at a time.
+
+    Attributes:
+        DESCRIPTORS: Load through tensor descriptors (TMA) where memory and plan allow.
+        PRECISION: Of fp32 products; ``"tf32x3"`` is three products of rounded parts.
+    """
+
+    QUERIES: int = 128
+    KEYS: int = 64
+    DESCRIPTORS: bool = False
+    PRECISION: str = "ieee"
+
+
+@dataclasses.dataclass(frozen=True)
+class RowTile(Tile):
+    """A program takes QUERIES rows."""
+
+    QUERIES: int = 64
+
+
+def _tile(queries: int, keys: int, warps: int, stages: int, *, descriptors: bool = False) -> AttentionTile:
+    return AttentionTile(QUERIES=queries, KEYS=keys, num_warps=warps, num_stages=stages, DESCRIPTORS=descriptors)
+
+
+FORWARD = {
+    "sm_80": ((64, _tile(128, 64, 8, 2)), (128, _tile(128, 64, 8, 2)), (None, _tile(64, 32, 8, 2))),
+    "sm_90": (
+        (64, _tile(128, 64, 4, 3, descriptors=True)),
+        (128, _tile(128, 128, 8, 2, descriptors=True)),
+        (None, _tile(128, 64, 8, 2, descriptors=True)),
+    ),
+    "interp": ((None, _tile(64, 32, 4, 1)),),
+}
+QUERY_GRAD = {
+    "sm_80": ((64, _tile(128, 64, 8, 2)), (128, _tile(64, 64, 4, 2)), (None, _tile(64, 32, 8, 2))),
+    "sm_90": (
+        (64, _tile(128, 64, 8, 3, descriptors=True)),
+        (128, _tile(128, 64, 8, 2, descriptors=True)),
+        (None, _tile(64, 32, 8, 2, descriptors=True)),
+    ),
+    "interp": ((None, _tile(32, 64, 4, 1)),),
+}
+KEY_GRAD = {
+    "sm_80": ((64, _tile(32, 128, 8, 2)), (128, _tile(64, 64, 8, 2)), (None, _tile(32, 32, 8, 1))),
+    "sm_90": (
+        (64, _tile(64, 128, 8, 2, descriptors=True)),
+        (128, _tile(32, 128, 8, 2, descriptors=True)),
+        (None, _tile(32, 32, 8, 2, descriptors=True)),
+    ),
+    "interp": ((None, _tile(64, 32, 4, 1)),),
+}
+DELTA = {
+    **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, RowTile()),)),
+    "interp": ((None, RowTile(QUERIES=32)),),
+}
