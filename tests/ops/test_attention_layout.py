@@ -56,12 +56,12 @@ def test_any_integer_dtype_is_taken(dtype):
 @pytest.mark.parametrize(
     ("runs", "packing"),
     [
-        (([0, 1, 0], [50, 60, 70], [0, 0, 1]), Packing(110, 70, 110, 3, True)),
-        (([0, 0, 0], [50, 5, 70], [0, -1, 1]), Packing(55, 50, 70, 2, True)),
-        (([0, 0], [50, 70], [0, 2]), Packing(0, 0, 70, 2, True)),
-        (([0], [50], [4]), Packing(2**31 - 1, 2**31 - 1, 50, 1, True)),
-        (([0, 0, 0], [5, 3, 5], [0, -1, 0]), Packing(2**31 - 1, 2**31 - 1, 13, 1, True)),
-        (([], [], []), Packing(2**31 - 1, 2**31 - 1, 0, 0, True)),
+        (([0, 1, 0], [50, 60, 70], [0, 0, 1]), Packing(110, 70, 110, 3, True, 2)),
+        (([0, 0, 0], [50, 5, 70], [0, -1, 1]), Packing(55, 50, 70, 2, True, 1)),
+        (([0, 0], [50, 70], [0, 2]), Packing(0, 0, 70, 2, True, 1)),
+        (([0], [50], [4]), Packing(2**31 - 1, 2**31 - 1, 50, 1, True, 1)),
+        (([0, 0, 0], [5, 3, 5], [0, -1, 0]), Packing(2**31 - 1, 2**31 - 1, 13, 1, True, 1)),
+        (([], [], []), Packing(2**31 - 1, 2**31 - 1, 0, 0, True, 0)),
     ],
     ids=["two samples", "padding between", "an id left out", "one sample", "padding inside", "nothing"],
 )
@@ -71,7 +71,7 @@ def test_the_host_learns_sizes_from_cpu_tensors(runs, packing):
 
 def test_what_the_host_knows_survives_a_move_and_promises_stand_in_for_it():
     layout = ModalityLayout.from_runs([0, 1], [50, 60], [0, 1], device="meta")
-    assert layout.packing == Packing(50, 50, 60, 2, True)
+    assert layout.packing == Packing(50, 50, 60, 2, True, 2)
     assert layout.device.type == "meta"
     ids = torch.zeros(5, dtype=torch.int32, device="meta")
     assert ModalityLayout(ids, ids, min_sample=50, max_sample=70).packing == Packing(50, 50, 70, None, True)

@@ -27,6 +27,7 @@ class Packing:
         max_sample: Most tokens of storage from the first to the last token of a sample; None: unknown.
         runs: Stretches of one modality of one sample; None: unknown.
         causal_order: Whether positions never decrease within a modality of a sample; None: unknown.
+        modalities: The largest modality id and one; None: unknown.
     """
 
     min_sample: int = 0
@@ -34,6 +35,7 @@ class Packing:
     max_sample: int | None = None
     runs: int | None = None
     causal_order: bool | None = None
+    modalities: int | None = None
 
 
 class ModalityLayout:
@@ -242,7 +244,7 @@ def _look_through(layout: ModalityLayout, default_position: bool) -> Packing:
     if not real.all():
         token, sample, modality, position = (x[real] for x in (token, sample, modality, position))
     if token.shape[0] == 0:
-        return Packing(_NO_SECOND, _NO_SECOND, 0, 0, True)
+        return Packing(_NO_SECOND, _NO_SECOND, 0, 0, True, 0)
     step = sample[1:] - sample[:-1]
     if (step < 0).any():
         place = int((step < 0).to(torch.int8).argmax()) + 1
@@ -261,7 +263,8 @@ def _look_through(layout: ModalityLayout, default_position: bool) -> Packing:
     runs = 1 + int((new | (modality[1:] != modality[:-1])).sum())
     ordered = default_position or _in_causal_order(sample, modality, position)
     longest = int((ends - starts).max()) + 1
-    return Packing(0 if gap else spacing, 0 if gap else tokens, longest, runs, ordered)
+    modalities = int(modality.max()) + 1
+    return Packing(0 if gap else spacing, 0 if gap else tokens, longest, runs, ordered, modalities)
 
 
 def _least_tokens(new: Tensor) -> int:

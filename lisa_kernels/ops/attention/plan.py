@@ -125,10 +125,10 @@ def attention_plan(
     tokens_k, summary_k = (
         (tokens_q.view_as(tokens_q), summary_q) if same else _tokens(layout_k, policy, exact, reordered)
     )
-    reach = _reach(layout) if same else None
-    states = tile_lists.judge(summary_q, summary_k, tables, reach)
-    lists_q = tile_lists.make_lists(states, reach)
-    lists_k = tile_lists.make_lists(tile_lists.transpose(states, reach), reach)
+    band = _band(layout) if same else None
+    states = tile_lists.judge(summary_q, summary_k, tables, band)
+    lists_q = tile_lists.make_lists(states, band)
+    lists_k = tile_lists.make_lists(tile_lists.transpose(states, band), band)
 
     work_q = lists_q[..., 1].index_select(0, head_type).t().flatten()
     work_k = lists_k[..., 1].index_select(0, head_type).sum(0)
@@ -145,10 +145,11 @@ def _check(layout: ModalityLayout, policy: AttentionPolicy, layout_k: ModalityLa
         if not isinstance(policy, AttentionPolicy):
             raise TypeError(f"{_NAME}: policy is {type(policy).__name__}; it takes an AttentionPolicy.")
         checks.check_device(_NAME, name, value.sample, "layout", layout.sample)
-        if value.device.type == "cpu" and not torch.compiler.is_compiling():
-            real = torch.where(value.sample >= 0, value.modality, 0)
-            last = policy.n_modality - 1
-            checks.check_range(_NAME, f"{name}.modality", real, 0, last, "modalities of the policy")
+        known = value.packing.modalities
+        if known is not None and known > policy.n_modality:
+            raise ValueError(
+                f"{_NAME}: {name} has modality {known - 1}; it takes 0 to {policy.n_modality - 1}, those of the policy."
+            )
         if policy.causal and value.packing.causal_order is False:
             raise ValueError(
                 f"{_NAME}: {name}.position decreases within a modality of a sample; causal heads take positions "
@@ -175,13 +176,13 @@ def _bits_suffice(layout: ModalityLayout, layout_k: ModalityLayout, policy: Atte
     return policy.n_modality <= _SLOT_WIDTH and least >= _LEAST_SAMPLE
 
 
-def _reach(layout: ModalityLayout) -> int | None:
-    """Tiles to either side of a tile that may hold tokens of its samples; None where that is no less than all."""
+def _band(layout: ModalityLayout) -> tile_lists.Band | None:
+    """Return the tiles around each tile that may hold tokens of its samples; None where that is no less than all."""
     longest = layout.packing.max_sample
     if longest is None:
         return None
-    reach = -(-max(longest - 1, 0) // TILE)
-    return reach if 2 * reach + 1 < -(-len(layout) // TILE) else None
+    reach, count = -(-max(longest - 1, 0) // TILE), -(-len(layout) // TILE)
+    return tile_lists.Band.of(count, reach, layout.device) if 2 * reach + 1 < count else None
 
 
 def _tokens(
@@ -201,10 +202,10 @@ def _tokens(
     tail = -len(layout) % TILE
     sample = pad(sample, (0, tail), value=-1)
     position, modality = pad(position, (0, tail)), pad(modality, (0, tail))
-    real = sample >= 0
+    padding = sample < 0
     kind = modality if exact else (sample & (_SLOTS - 1)) * _SLOT_WIDTH + modality
-    kind = torch.where(real, kind, _PADDING_CLASS)
-    bit = torch.where(real, torch.ones_like(kind) << (kind & 31), 0)
+    kind = kind.masked_fill(padding, _PADDING_CLASS)
+    bit = (1 << (kind & 31)).masked_fill_(padding, 0)
     rows = [bit, position, sample, kind] + ([pad(index, (0, tail))] if reordered else [])
     return torch.stack(rows), tile_lists.summarise(sample, position, modality, policy.n_modality)
 

@@ -39,44 +39,57 @@ class Summary:
 def summarise(sample: Tensor, position: Tensor, modality: Tensor, n_modality: int) -> Summary:
     """Return the summary of tokens ``[tiles * 128]``; padding has sample -1."""
     sample, position, modality = (x.view(-1, TILE) for x in (sample, position, modality))
-    real = sample >= 0
+    padding = sample < 0
     # A column of its own for padding, which no table looks at.
-    column = torch.where(real, modality, n_modality).long()
+    column = modality.masked_fill(padding, n_modality).long()
     present = torch.zeros(sample.shape[0], n_modality + 1, device=sample.device).scatter_(1, column, 1.0)
     return Summary(
-        first_sample=torch.where(real, sample, _LAST).amin(1),
+        first_sample=sample.masked_fill(padding, _LAST).amin(1),
         last_sample=sample.amax(1),
-        first_position=torch.where(real, position, _LAST).amin(1),
-        last_position=torch.where(real, position, -_LAST).amax(1),
-        unpadded=real.all(1),
+        first_position=position.masked_fill(padding, _LAST).amin(1),
+        last_position=position.masked_fill(padding, -_LAST).amax(1),
+        unpadded=~padding.any(1),
         present=present[:, :n_modality],
     )
 
 
-def judge(queries: Summary, keys: Summary, tables: Tensor, reach: int | None) -> Tensor:
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """Pairs of tiles near the diagonal: column j of row i is tile ``i - reach + j``, ``[tiles, 2 * reach + 1]``."""
+
+    reach: int
+    tile: Tensor
+    inside: Tensor
+
+    @classmethod
+    def of(cls, count: int, reach: int, device: torch.device) -> Band:
+        """Return the band of ``count`` tiles; columns that do not exist hold a tile that does."""
+        tile = torch.arange(count, device=device)[:, None] + torch.arange(-reach, reach + 1, device=device)
+        inside = (tile >= 0) & (tile < count)
+        return cls(reach, tile.clamp(0, max(count - 1, 0)), inside)
+
+
+def judge(queries: Summary, keys: Summary, tables: Tensor, band: Band | None) -> Tensor:
     """Return the states of tile pairs, int8 ``[types, query tiles, columns]``.
 
     Args:
         tables: ``[4 * types, M, M]``, see ``visibility_tables``.
-        reach: Column j of query tile i is key tile ``i - reach + j``, as many columns as ``2 * reach + 1``; None for
-            one column each key tile.
+        band: Which key tile a column is; None for a column each.
     """
     types = tables.shape[0] // 4
-    count = queries.first_sample.shape[0]
     rows = Summary(*(getattr(queries, field.name)[:, None] for field in dataclasses.fields(queries)))
-    if reach is None:
+    if band is None:
         columns = Summary(*(getattr(keys, field.name)[None] for field in dataclasses.fields(keys)))
         pairs = torch.matmul(torch.matmul(queries.present, tables), keys.present.t())
     else:
-        tile, inside = band(count, reach, queries.first_sample.device)
-        columns = keys.at(tile)
+        columns = keys.at(band.tile)
         half = torch.matmul(queries.present, tables).transpose(0, 1)
         pairs = torch.matmul(half, columns.present.transpose(1, 2)).transpose(0, 1)
     # How many pairs of modalities are FULL, seen in some order, not FULL, never seen.
     full, some, not_full, never = pairs.unflatten(0, (4, types)) != 0
     overlap = (rows.first_sample <= columns.last_sample) & (columns.first_sample <= rows.last_sample)
-    if reach is not None:
-        overlap &= inside
+    if band is not None:
+        overlap &= band.inside
     seen = overlap & (full | (some & (rows.last_position >= columns.first_position)))
     alone = (
         (rows.first_sample == rows.last_sample)
@@ -87,27 +100,21 @@ def judge(queries: Summary, keys: Summary, tables: Tensor, reach: int | None) ->
     return seen.to(torch.int8) + complete.to(torch.int8)
 
 
-def transpose(states: Tensor, reach: int | None) -> Tensor:
+def transpose(states: Tensor, band: Band | None) -> Tensor:
     """Return the same states by key tile, ``[types, key tiles, columns]``, columns being query tiles likewise."""
-    if reach is None:
+    if band is None:
         return states.transpose(1, 2)
     # Column j of key tile i is query tile i - reach + j, in whose row key tile i is column 2 * reach - j.
-    count = states.shape[1]
-    tile, inside = band(count, reach, states.device)
-    column = torch.arange(2 * reach, -1, -1, device=states.device).expand(count, -1)
-    return torch.where(inside, states[:, tile, column], SKIPPED)
+    column = torch.arange(2 * band.reach, -1, -1, device=states.device)
+    return torch.where(band.inside, states[:, band.tile, column], SKIPPED)
 
 
-def make_lists(states: Tensor, reach: int | None) -> Tensor:
+def make_lists(states: Tensor, band: Band | None) -> Tensor:
     """Return ``[types, tiles, 2 + columns]``: numbers of partial and of all tiles, partial ones, full ones, zeros."""
     types, count, width = states.shape
     device = states.device
-    if reach is None:
-        tile = torch.arange(width, device=device).expand(count, width)
-        dtype = torch.int16 if max(count, width) <= _SMALL else torch.int32
-    else:
-        tile, _ = band(count, reach, device)
-        dtype = torch.int16 if count <= _SMALL else torch.int32
+    tile = torch.arange(width, device=device).expand(count, width) if band is None else band.tile
+    dtype = torch.int16 if max(count, width) <= _SMALL else torch.int32
     partial, complete = states == PARTIAL, states == COMPLETE
     before_partial = partial.cumsum(2)
     before_complete = complete.cumsum(2)
@@ -122,13 +129,6 @@ def make_lists(states: Tensor, reach: int | None) -> Tensor:
     lists[..., 0:1] = n_partial
     lists[..., 1:2] = n_partial + n_complete
     return lists[..., : width + 2].contiguous()
-
-
-def band(count: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return tile numbers ``[count, 2 * reach + 1]`` around the diagonal, and which of them exist."""
-    tile = torch.arange(count, device=device)[:, None] + torch.arange(-reach, reach + 1, device=device)
-    inside = (tile >= 0) & (tile < count)
-    return tile.clamp(0, max(count - 1, 0)), inside
 
 
 def visibility_tables(policy: AttentionPolicy) -> list[list[list[float]]]:
