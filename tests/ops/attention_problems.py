@@ -36,6 +36,22 @@ def unknown(layout):
     return ModalityLayout._of(layout.modality, layout.sample, layout.position, Packing())
 
 
+def block_mask(plan):
+    """FlexAttention's mask of a plan, from the layout and the policy, in blocks of 128."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    table, head_type = torch.tensor(plan.policy.visibility), torch.tensor(plan.policy.head_type)
+    queries, keys = plan.layout, plan.layout_k
+
+    def seen(batch, head, q, k):
+        entry = table[head_type[head], queries.modality[q], keys.modality[k]]
+        same = (queries.sample[q] == keys.sample[k]) & (queries.sample[q] >= 0)
+        return same & ((entry == 1) | ((entry == 2) & (queries.position[q] >= keys.position[k])))
+
+    sizes = (1, plan.policy.heads, len(queries), len(keys))
+    return create_block_mask(seen, *sizes, device="cpu", BLOCK_SIZE=TILE)
+
+
 def by_slot(plan):
     """Who sees whom by the definition, in slots: [types, NQ * 128, NK * 128]."""
     mask = reference.visible(plan)

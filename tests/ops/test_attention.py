@@ -15,7 +15,7 @@ from lisa_kernels.ops.attention import problems, reference
 from lisa_kernels.testing import assert_matches, judge_case, make_inputs, same_bits
 from lisa_kernels.testing.plan import unavailable
 from lisa_kernels.testing.rows import FAILED
-from tests.ops.attention_problems import random_layout, random_qkv, six_types, unknown
+from tests.ops.attention_problems import block_mask, random_layout, random_qkv, six_types, unknown
 
 SPEC = select(["cross_modal_attention"])[0]
 BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
@@ -60,6 +60,18 @@ def test_output_and_gradients_equal_torch_s_with_the_dense_mask(backend, seed):
     got = results(lambda q, k, v: cross_modal_attention(q, k, v, plan), tensors)
     expected = results(lambda q, k, v: with_sdpa(q, k, v, plan), [x.double() for x in tensors])
     assert_all_match(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_the_output_equals_flex_attention_s(backend):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # No padding: FlexAttention averages over rows that see nothing.
+    plan = attention_plan(random_layout(0, lengths=(90, 130)), six_types())
+    tensors = random_qkv(plan)
+    heads_first = [x.double().transpose(0, 1)[None] for x in tensors]
+    expected = flex_attention(*heads_first, block_mask=block_mask(plan), enable_gqa=True)[0].transpose(0, 1)
+    assert_matches(cross_modal_attention(*tensors, plan), expected, depth=DEPTH)
 
 
 def test_the_mask_is_the_one_a_loop_over_tokens_finds():

@@ -7,7 +7,7 @@ import torch
 
 from lisa_kernels import AttentionPolicy, ModalityLayout, attention_plan
 from lisa_kernels.ops.attention.tile_lists import TILE
-from tests.ops.attention_problems import faults, random_layout, six_types, unknown
+from tests.ops.attention_problems import block_mask, faults, random_layout, six_types, unknown
 
 LAYOUTS = {
     "four samples": {},
@@ -240,6 +240,20 @@ def test_sorting_interleaved_tokens_visits_fewer_tiles():
     assert (by_modality[0, :, 1].sum(), by_modality[1, :, 1].sum()) < (packed[0, :, 1].sum(), packed[1, :, 1].sum())
     assert packed[0, :, 0].sum() == packed[0, :, 1].sum(), "packed, every tile needs the mask"
     assert by_modality[1, :, 0].sum() < by_modality[1, :, 1].sum() / 2
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"lengths": (300, 500, 700), "run": 200}, {"lengths": (1500,), "run": 10}, {"lengths": (100,) * 14}]
+)
+def test_no_more_than_a_tenth_of_the_tiles_visited_could_be_skipped(sizes):
+    """FlexAttention looks at every pair of tokens; a plan at summaries of tiles."""
+    plan = attention_plan(random_layout(0, **sizes), six_types(), order="packed")
+    exact, lists = block_mask(plan), plan.lists_q[plan.head_type.long()]
+    full = exact.full_kv_num_blocks[0]
+    visited = exact.kv_num_blocks[0] + full
+    assert torch.equal(lists[..., 1] - lists[..., 0], full)
+    assert (lists[..., 1] >= visited).all()
+    assert lists[..., 1].sum() <= 1.1 * visited.sum()
 
 
 def test_a_description_shows_every_type_and_its_tiles():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 NONE, FULL, CAUSAL = 0, 1, 2
 MAX_MODALITIES = 32
@@ -29,6 +29,10 @@ class AttentionPolicy:
 
     visibility: tuple[Table, ...]
     head_type: tuple[int, ...]
+
+    NONE: ClassVar[int] = NONE
+    FULL: ClassVar[int] = FULL
+    CAUSAL: ClassVar[int] = CAUSAL
 
     def __post_init__(self) -> None:
         # Frozen: what came as lists or tensors is stored as tuples, so that policies can be compared and hashed.
