@@ -54,6 +54,7 @@ class MultiheadAttention(nn.Module):
                 "state."
             )
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
+        self._full, self._causal = (AttentionPolicy.of([name] * num_heads, n_modality=1) for name in ("full", "causal"))
         made = {"device": device, "dtype": dtype}
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim, **made))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim, **made)) if bias else None
@@ -104,9 +105,8 @@ class MultiheadAttention(nn.Module):
         return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
 
     def _plan(self, query: Tensor, key: Tensor, padding: Tensor | None, is_causal: bool) -> AttentionPlan:
-        policy = AttentionPolicy.of(["causal" if is_causal else "full"] * self.num_heads, n_modality=1)
-        layouts = [_layout(query, None), _layout(key, padding)]
-        return attention_plan(layouts[0], policy, layouts[1], order="packed")
+        policy = self._causal if is_causal else self._full
+        return attention_plan(_layout(query, None), policy, _layout(key, padding), order="packed")
 
 
 def _layout(x: Tensor, padding: Tensor | None) -> ModalityLayout:

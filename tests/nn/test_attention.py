@@ -201,6 +201,17 @@ def test_it_takes_the_place_of_torch_s_module_in_an_encoder_layer():
     assert_matches(layer(x, mask, is_causal=True), expected, depth=DEPTH)
 
 
+def test_the_wrapper_compiles_into_one_graph_and_exports_its_plan_being_part():
+    """And leaves nothing of a tracer behind for later calls."""
+    torch._dynamo.reset()
+    module, x = MultiheadAttention(64, 2, batch_first=True), torch.randn(2, 70, 64)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    program = torch.export.export(module, (x, x, x), {"is_causal": True}).module()
+    expected = module(x, x, x, is_causal=True)[0]
+    assert same_bits(compiled(x, x, x, is_causal=True)[0], expected)
+    assert same_bits(program(x, x, x, is_causal=True)[0], expected)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

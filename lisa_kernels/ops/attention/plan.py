@@ -15,6 +15,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from lisa_kernels.core import checks
 from lisa_kernels.ops.attention import tile_lists
@@ -214,9 +215,14 @@ def _longest_first(work: Tensor) -> Tensor:
     return torch.argsort(work, descending=True, stable=True).to(torch.int32)
 
 
-@functools.lru_cache(maxsize=256)
 def _policy_tensors(policy: AttentionPolicy, exact: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the tile tables, words and head types; kept, because a copy from the host waits for the device."""
+    # What a tracer makes is no tensor to keep, and what was kept is none for a tracer.
+    traced = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+    return (_make_policy_tensors if traced else _kept_policy_tensors)(policy, exact, device)
+
+
+def _make_policy_tensors(policy: AttentionPolicy, exact: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     # Kept tensors that were made in inference mode could not be saved for a later backward.
     with torch.inference_mode(False):
         return (
@@ -224,6 +230,9 @@ def _policy_tensors(policy: AttentionPolicy, exact: bool, device: torch.device) 
             torch.tensor([_words(table, exact) for table in policy.visibility], dtype=torch.int32, device=device),
             torch.tensor(policy.head_type, dtype=torch.int32, device=device),
         )
+
+
+_kept_policy_tensors = functools.lru_cache(maxsize=256)(_make_policy_tensors)
 
 
 def _words(table: tuple[tuple[int, ...], ...], exact: bool) -> list[list[int]]:
