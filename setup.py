@@ -25,9 +25,17 @@ from setuptools.command.build_py import build_py
 ROOT = pathlib.Path(__file__).resolve().parent
 SETTINGS = runpy.run_path(str(ROOT / "lisa_kernels/core/config.py"))["read_settings"]()
 
-# Kernel files, compiled once for each capability; csrc/core/capability.cpp asks the machine for exactly these flags.
-HOT = ("csrc/ops/ctc/ctc_cpu.cpp",)
-PLAIN = ("csrc/module.cpp", "csrc/core/capability.cpp", "csrc/ops/ctc/ctc_bind.cpp")
+# Kernel files, compiled once for each of these capabilities; csrc/core/capability.cpp asks the machine for exactly the
+# flags of each.
+HOT = {
+    "csrc/ops/ctc/ctc_cpu.cpp": ("baseline", "avx2", "avx512"),
+    "csrc/ops/attention/attention_cpu.cpp": ("baseline", "avx2", "avx512", "avx512bf16"),
+}
+PLAIN = (
+    "csrc/module.cpp", "csrc/core/capability.cpp", "csrc/ops/ctc/ctc_bind.cpp",
+    "csrc/ops/attention/attention_bind.cpp", "csrc/ops/attention/attention_schedule.cpp",
+    "csrc/ops/attention/attention_tokens.cpp",
+)  # fmt: skip
 CAPABILITIES = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -35,6 +43,7 @@ CAPABILITIES = {
         "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
+CAPABILITIES["avx512bf16"] = [*CAPABILITIES["avx512"], "-mavx512bf16"]
 X86 = platform.machine() in ("x86_64", "AMD64")
 # Contraction to fused multiply-adds is asked for by name: compilers differ in their default.
 FLAGS = [
@@ -146,12 +155,12 @@ class BuildNative(build_ext):
             objects = []
             for source in PLAIN:
                 objects += ninja.build(f"{pathlib.Path(source).stem}.o", "compile", str(ROOT / source))
-            for source in HOT:
+            for source, names in HOT.items():
                 # GCC 12 warns about its own AVX-512 header.
-                for name, extra in CAPABILITIES.items() if X86 else [("baseline", [])]:
+                for name in names if X86 else ("baseline",):
                     target = f"{pathlib.Path(source).stem}.{name}.o"
                     variables = {
-                        "extra": [*extra, "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
+                        "extra": [*CAPABILITIES[name], "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
                     }
                     objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
             ninja.build(str(extension), "link", objects)

@@ -8,18 +8,18 @@
 #include "core/capability.h"
 
 namespace {
-constexpr const char* kNames[] = {"baseline", "avx2", "avx512"};
+constexpr const char* kNames[] = {"baseline", "avx2", "avx512", "avx512bf16"};
 
 const char* name(lisa::Capability capability) { return kNames[static_cast<int>(capability)]; }
 
 void set_cpu_capability(const std::string& wanted) {
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     if (wanted != kNames[i]) continue;
     if (lisa::set_cpu_capability(static_cast<lisa::Capability>(i))) return;
     throw std::invalid_argument("set_cpu_capability: capability is '" + wanted + "'; this machine has up to '" +
                                 name(lisa::widest_capability()) + "'.");
   }
-  throw std::invalid_argument("set_cpu_capability: capability is '" + wanted + "'; it takes baseline, avx2 or avx512.");
+  throw std::invalid_argument("set_cpu_capability: capability is '" + wanted + "'; it takes baseline, avx2, avx512 or avx512bf16.");
 }
 
 // How many threads a parallel loop of this library really gets: built without OpenMP it would silently be 1.

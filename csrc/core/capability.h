@@ -3,7 +3,7 @@
 
 namespace lisa {
 
-enum class Capability : int { kBaseline, kAvx2, kAvx512 };
+enum class Capability : int { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
 
 // The widest capability of this machine.
 Capability widest_capability();

@@ -10,7 +10,7 @@ import functools
 import os
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
-CAPABILITIES = ("baseline", "avx2", "avx512")
+CAPABILITIES = ("baseline", "avx2", "avx512", "avx512bf16")
 BUILDS = ("auto", "none", "cpu")
 
 

@@ -21,14 +21,14 @@ def test_build_info_names_what_runs():
     info = native.build_info()
     assert info["openmp"] > 0
     assert torch.__version__.startswith(info["torch"].split("+")[0])
-    assert info["cpu_capability"] in ("baseline", "avx2", "avx512")
+    assert info["cpu_capability"] in ("baseline", "avx2", "avx512", "avx512bf16")
 
 
 @needs_native
 def test_every_capability_gives_the_same_loss_and_gradient():
     """One machine runs all narrower builds: each must agree within rounding, which also shows that each was built."""
     widest = native.build_info()["widest_cpu_capability"]
-    names = ["baseline", "avx2", "avx512"]
+    names = ["baseline", "avx2", "avx512", "avx512bf16"]
     names = names[: names.index(widest) + 1]
     logits = torch.randn(37, 3, 21, requires_grad=True)
     targets = torch.randint(1, 21, (3, 9))
@@ -49,7 +49,7 @@ def test_every_capability_gives_the_same_loss_and_gradient():
 
 @needs_native
 def test_a_capability_the_machine_lacks_or_nobody_knows_is_refused():
-    with pytest.raises(ValueError, match="capability is 'sse9'; it takes baseline, avx2 or avx512"):
+    with pytest.raises(ValueError, match="capability is 'sse9'; it takes baseline, avx2, avx512 or avx512bf16"):
         native.module().set_cpu_capability("sse9")
 
 

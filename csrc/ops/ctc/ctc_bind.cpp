@@ -26,6 +26,7 @@ struct Kernels {
 Kernels kernels() {
   switch (lisa::cpu_capability()) {
 #if defined(LISA_HAVE_X86)
+    case lisa::Capability::kAvx512Bf16:
     case lisa::Capability::kAvx512:
       return {lisa::avx512::ctc_scratch_bytes, lisa::avx512::ctc_forward, lisa::avx512::ctc_backward};
     case lisa::Capability::kAvx2:

@@ -1,0 +1,264 @@
+// Backward of one unit: scores and weights once more, then up to five products for each pair of panels.
+#pragma once
+#include "attention_tiles.h"
+
+namespace lisa::LISA_CAPABILITY {
+
+template <typename Products>
+struct BackwardScratch {
+  using Unit = typename Products::Unit;
+  // Of the block's keys: transposed K and V, K in strips.
+  Unit *keys_across, *values_across, *keys;
+  float *grad_keys, *grad_values;
+  // Of one panel of queries: rows and strips of q and of the gradient of out.
+  Unit *q_rows, *q, *grad_rows, *grad;
+  float *lse2, *delta;
+  float* grad_queries;
+  // [kPanelTokens, kPanelTokens] of one pair of panels.
+  float *weights, *grad_scores;
+  Unit *grad_score_rows, *staged;
+  SeenPanels seen;
+  int64_t bytes;
+
+  BackwardScratch(const AttentionProblem& p, char* memory) : BackwardScratch(p, Arena(memory)) {}
+
+ private:
+  using Sizes = Width<Products>;
+  BackwardScratch(const AttentionProblem& p, Arena arena)
+      : keys_across(arena.take<Unit>(block(p) * Sizes(p.width).transposed())),
+        values_across(arena.take<Unit>(block(p) * Sizes(p.value_width).transposed())),
+        keys(arena.take<Unit>(block(p) * Sizes(p.width).strips())),
+        grad_keys(arena.take<float>(block(p) * Sizes(p.width).sums())),
+        grad_values(arena.take<float>(block(p) * Sizes(p.value_width).sums())),
+        q_rows(arena.take<Unit>(Sizes(p.width).staged())),
+        q(arena.take<Unit>(Sizes(p.width).strips())),
+        grad_rows(arena.take<Unit>(Sizes(p.value_width).staged())),
+        grad(arena.take<Unit>(Sizes(p.value_width).strips())),
+        lse2(arena.take<float>(kPanelTokens)),
+        delta(arena.take<float>(kPanelTokens)),
+        grad_queries(arena.take<float>(p.waiting_tiles * Sizes(p.width).sums())),
+        weights(arena.take<float>(kPanelTokens * kPanelTokens)),
+        grad_scores(arena.take<float>(kPanelTokens * kPanelTokens)),
+        grad_score_rows(Products::kPack == 1 ? reinterpret_cast<Unit*>(grad_scores)
+                                             : arena.take<Unit>(kPanelTokens * kPanelTokens / Products::kPack)),
+        staged(arena.take<Unit>(larger(Sizes(p.width).staged(), Sizes(p.value_width).staged()))),
+        seen(arena, block(p)),
+        bytes(arena.bytes()) {}
+  static int64_t block(const AttentionProblem& p) { return backward_block_panels(p); }
+};
+
+template <typename Products, typename In>
+class BackwardUnit {
+ public:
+  BackwardUnit(const AttentionBackward& call, const AttentionUnit& unit, char* memory)
+      : call_(call),
+        p_(call.problem),
+        unit_(unit),
+        scratch_(call.problem, memory),
+        want_q_(unit.grad_queries && call.grad_q.data),
+        want_k_(unit.grad_keys && call.grad_k.data),
+        want_v_(unit.grad_keys && call.grad_v.data) {}
+
+  void run() {
+    if (!want_q_ && !want_k_ && !want_v_) return;
+    const int64_t group = p_.query_heads / p_.key_heads, tiles = unit_.end_query_tile - unit_.first_query_tile;
+    const int64_t block = backward_block_panels(p_);
+    const bool one_block = unit_.end_key_tile - unit_.first_key_tile <= block;
+    if (want_q_) clear(grad_queries(0), (one_block ? 1 : group * tiles) * width().sums());
+    each_block(unit_, block, [&](int64_t first, int64_t end) {
+      pack_keys(first, end);
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t t = 0; t < tiles; ++t) {
+          const int64_t head = unit_.key_head * group + g, slot = one_block ? 0 : g * tiles + t;
+          differentiate(head, tile(t), slot, first, end);
+          if (want_q_ && end == unit_.end_key_tile) finish_queries(head, tile(t), slot);
+        }
+      finish_keys(first, end);
+    });
+    if (want_q_ && unit_.first_key_tile == unit_.end_key_tile)
+      for (int64_t g = 0; g < group; ++g)
+        for (int64_t t = 0; t < tiles; ++t) finish_queries(unit_.key_head * group + g, tile(t), 0);
+  }
+
+ private:
+  using Unit = typename Products::Unit;
+  using Sizes = Width<Products>;
+
+  const AttentionTile& tile(int64_t t) const { return p_.query_tokens.tiles[unit_.first_query_tile + t]; }
+  Sizes width() const { return Sizes(p_.width); }
+  Sizes value_width() const { return Sizes(p_.value_width); }
+  float* grad_queries(int64_t slot) const { return scratch_.grad_queries + slot * width().sums(); }
+  static void clear(float* sums, int64_t count) { std::memset(sums, 0, static_cast<size_t>(count) * sizeof(float)); }
+
+  void pack_keys(int64_t first, int64_t end) {
+    if (want_k_) clear(scratch_.grad_keys, (end - first) * width().sums());
+    if (want_v_) clear(scratch_.grad_values, (end - first) * value_width().sums());
+    int64_t group = -1;
+    bool wanted = false;
+    for (int64_t i = first; i < end; ++i) {
+      const AttentionTile& panel = p_.key_tokens.tiles[i];
+      if (panel.group != group) {
+        group = panel.group;
+        wanted = unit_sees(p_, unit_, p_.key_tokens.groups[group].kind);
+      }
+      if (!wanted) continue;
+      const int64_t* token = p_.key_tokens.token + panel.first;
+      const int64_t place = i - first;
+      stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width(), scratch_.staged);
+      transpose_panel(scratch_.staged, panel.count, width(), scratch_.keys_across + place * width().transposed());
+      if (want_q_)
+        pack_strips(scratch_.staged, panel.count, width(), width().strip(), scratch_.keys + place * width().strips());
+      stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width(), scratch_.staged);
+      transpose_panel(scratch_.staged, panel.count, value_width(),
+                      scratch_.values_across + place * value_width().transposed());
+    }
+  }
+
+  void pack_queries(int64_t head, const AttentionTile& tile) {
+    const int64_t* token = p_.query_tokens.token + tile.first;
+    const AttentionMatrix grad_out = output(call_.grad_out);
+    stage<Products, In>(p_.q, head, token, tile.count, width(), scratch_.q_rows);
+    stage<Products, In>(grad_out, head, token, tile.count, value_width(), scratch_.grad_rows);
+    if (want_k_) pack_strips(scratch_.q_rows, tile.count, width(), width().strip(), scratch_.q);
+    if (want_v_) pack_strips(scratch_.grad_rows, tile.count, value_width(), value_width().strip(), scratch_.grad);
+    const In* out = static_cast<const In*>(call_.out);
+    const In* grad = static_cast<const In*>(call_.grad_out);
+    for (int row = 0; row < tile.count; ++row) {
+      const int64_t start = (token[row] * p_.query_heads + head) * p_.value_width;
+      const int64_t place = head * p_.queries + token[row];
+      scratch_.lse2[row] = call_.lse2[place];
+      scratch_.delta[row] = dot(out + start, grad + start, p_.value_width) - kLog2E * call_.grad_lse2[place];
+    }
+  }
+
+  AttentionMatrix output(const void* data) const { return {data, p_.query_heads * p_.value_width, p_.value_width}; }
+
+  static float dot(const In* a, const In* b, int64_t count) {
+    Vec sum = Vec{};
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) sum += load(a + i) * load(b + i);
+    const int left = static_cast<int>(count - i);
+    if (left > 0) sum += load_some<float>(a + i, left, 0.f) * load_some<float>(b + i, left, 0.f);
+    return sum_lanes<float>(sum);
+  }
+
+  void differentiate(int64_t head, const AttentionTile& tile, int64_t slot, int64_t first, int64_t end) {
+    SeenPanels& seen = scratch_.seen;
+    seen.find(p_, head, tile, first, end);
+    if (seen.count == 0) return;
+    pack_queries(head, tile);
+    const int64_t rows = tile.count, row_units = (rows + Products::kPack - 1) / Products::kPack;
+    for (int64_t i = 0; i < seen.count; ++i) {
+      const SeenPanel& panel = seen.list[i];
+      const int64_t keys = panel.count;
+      multiply<Products>(rows, keys, width().units(), {scratch_.q_rows, width().row_units(), 1},
+                         {scratch_.keys_across + panel.panel * width().transposed(), 0}, scratch_.weights, kPanelTokens,
+                         false);
+      multiply<Products>(rows, keys, value_width().units(), {scratch_.grad_rows, value_width().row_units(), 1},
+                         {scratch_.values_across + panel.panel * value_width().transposed(), 0}, scratch_.grad_scores,
+                         kPanelTokens, false);
+      weigh(panel, tile.count);
+      if (want_v_)
+        multiply<Products>(keys, p_.value_width, row_units, across(scratch_.weights),
+                           {scratch_.grad, value_width().strip()},
+                           scratch_.grad_values + panel.panel * value_width().sums(), value_width().row_values(), true);
+      if (want_k_)
+        multiply<Products>(keys, p_.width, row_units, across(scratch_.grad_scores), {scratch_.q, width().strip()},
+                           scratch_.grad_keys + panel.panel * width().sums(), width().row_values(), true);
+      if (want_q_)
+        multiply<Products>(rows, p_.width, (keys + Products::kPack - 1) / Products::kPack,
+                           {scratch_.grad_score_rows, kPanelTokens / Products::kPack, 1},
+                           {scratch_.keys + panel.panel * width().strips(), width().strip()}, grad_queries(slot),
+                           width().row_values(), true);
+    }
+  }
+
+  // [queries, keys], or [pairs of queries, keys], as a first matrix of keys by queries.
+  static Left<Unit> across(const float* matrix) { return {reinterpret_cast<const Unit*>(matrix), 1, kPanelTokens}; }
+
+  // Scores become weights, gradients of weights become gradients of scores.
+  void weigh(const SeenPanel& panel, int rows) {
+    const int columns = static_cast<int>(round_up(panel.count, kLanes));
+    const bool whole = !panel.limits && panel.count == columns;
+    const float factor = p_.scale * kLog2E;
+    const auto cell = [&](int row, int column, Vec& weight, Vec& grad) {
+      const int64_t place = row * kPanelTokens + column;
+      weight = exp2_nonpositive(load(scratch_.weights + place) * factor - scratch_.lse2[row]);
+      if (!whole) weight = keep_lanes(weight, panel.seen_by(row) - column, 0.f);
+      grad = weight * (load(scratch_.grad_scores + place) - scratch_.delta[row]);
+    };
+    if constexpr (Products::kPack == 1) {
+      for (int row = 0; row < rows; ++row)
+        for (int column = 0; column < columns; column += kLanes) {
+          Vec weight, grad;
+          cell(row, column, weight, grad);
+          store(scratch_.weights + row * kPanelTokens + column, weight);
+          store(scratch_.grad_scores + row * kPanelTokens + column, grad);
+        }
+    } else {
+      weigh_pairs(rows, columns, cell);
+    }
+  }
+
+#if defined(__AVX512BF16__)
+  // Pairs of queries overwrite the scores; pair i lies where row i was, which has been read by then.
+  template <typename Cell>
+  void weigh_pairs(int rows, int columns, Cell cell) {
+    auto* by_row = reinterpret_cast<uint16_t*>(scratch_.grad_score_rows);
+    for (int row = 0; row < rows; row += 2)
+      for (int column = 0; column < columns; column += kLanes) {
+        Vec weight[2] = {}, grad[2] = {};
+        cell(row, column, weight[0], grad[0]);
+        if (row + 1 < rows) cell(row + 1, column, weight[1], grad[1]);
+        store_weights(by_row + row * kPanelTokens + column, grad[0]);
+        store_weights(by_row + (row + 1) * kPanelTokens + column, grad[1]);
+        const int64_t pair = row / 2 * kPanelTokens + column;
+        store_pair(scratch_.weights + pair, weight[0], weight[1]);
+        store_pair(scratch_.grad_scores + pair, grad[0], grad[1]);
+      }
+  }
+
+  static void store_pair(float* p, Vec even, Vec odd) {
+    const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
+    const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
+    _mm512_storeu_si512(p, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  }
+#endif
+
+  void finish_queries(int64_t head, const AttentionTile& tile, int64_t slot) {
+    write(call_.grad_q, head, p_.query_tokens.token + tile.first, tile.count, grad_queries(slot), width(), p_.scale);
+    clear(grad_queries(slot), width().sums());
+  }
+
+  void finish_keys(int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i) {
+      const AttentionTile& panel = p_.key_tokens.tiles[i];
+      const int64_t* token = p_.key_tokens.token + panel.first;
+      if (want_k_)
+        write(call_.grad_k, unit_.key_head, token, panel.count, scratch_.grad_keys + (i - first) * width().sums(),
+              width(), p_.scale);
+      if (want_v_)
+        write(call_.grad_v, unit_.key_head, token, panel.count,
+              scratch_.grad_values + (i - first) * value_width().sums(), value_width(), 1.f);
+    }
+  }
+
+  static void write(const AttentionMatrix& m, int64_t head, const int64_t* token, int count, const float* sums,
+                    Sizes width, float factor) {
+    for (int i = 0; i < count; ++i) {
+      In* out = static_cast<In*>(const_cast<void*>(m.data)) + token[i] * m.token_stride + head * m.head_stride;
+      const float* sum = sums + i * width.row_values();
+      int64_t c = 0;
+      for (; c + kLanes <= width.values; c += kLanes) store(out + c, load(sum + c) * factor);
+      if (c < width.values) store_some<float>(out + c, load(sum + c) * factor, static_cast<int>(width.values - c));
+    }
+  }
+
+  const AttentionBackward& call_;
+  const AttentionProblem& p_;
+  const AttentionUnit& unit_;
+  BackwardScratch<Products> scratch_;
+  const bool want_q_, want_k_, want_v_;
+};
+
+}  // namespace lisa::LISA_CAPABILITY

@@ -1,0 +1,152 @@
+// What forward and backward share: scratch, blocks of packed keys, which panels of a block a tile of queries sees.
+#pragma once
+#include "attention_pack.h"
+
+namespace lisa::LISA_CAPABILITY {
+
+constexpr int kMostClasses = 32;
+constexpr float kLog2E = 1.44269504f;
+
+// Hands out 64-byte aligned pieces of a thread's scratch; from address 0 it only counts.
+class Arena {
+ public:
+  explicit Arena(char* base) : next_(reinterpret_cast<uintptr_t>(base)), base_(next_) {}
+  template <typename T>
+  T* take(int64_t count) {
+    T* piece = reinterpret_cast<T*>(next_);
+    next_ += static_cast<uintptr_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 64));
+    return piece;
+  }
+  int64_t bytes() const { return static_cast<int64_t>(next_ - base_); }
+
+ private:
+  uintptr_t next_, base_;
+};
+
+// A panel of keys that a tile of queries sees.  limits[row] of the group's keys are seen by a row; null: all are.
+struct SeenPanel {
+  int64_t panel;  // of the block
+  int32_t count;
+  int32_t start;  // of its group
+  const int32_t* limits;
+
+  // How many of its keys a row sees; all of them stand in front.
+  int seen_by(int64_t row) const {
+    if (!limits) return count;
+    const int left = limits[row] - start;
+    return left < 0 ? 0 : left < count ? left : count;
+  }
+};
+
+// limits[row]: keys of the group whose positions are not larger than that of the row.  Both ascend.
+static inline void find_limits(const AttentionProblem& p, const AttentionTile& tile, const AttentionGroup& keys,
+                               int32_t* limits) {
+  const int32_t* position = p.key_tokens.position + keys.first;
+  int64_t low = 0, high = keys.count;
+  const int32_t first = p.query_tokens.position[tile.first];
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (position[middle] <= first)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (int row = 0; row < tile.count; ++row) {
+    const int32_t own = p.query_tokens.position[tile.first + row];
+    while (low < keys.count && position[low] <= own) ++low;
+    limits[row] = static_cast<int32_t>(low);
+  }
+}
+
+// The panels of a block that one tile of queries of one head sees.
+struct SeenPanels {
+  SeenPanel* list;  // [panels of a block]
+  int32_t* limits;  // [kMostClasses, kPanelTokens]
+  int64_t count = 0;
+
+  SeenPanels(Arena& arena, int64_t block)
+      : list(arena.take<SeenPanel>(block)), limits(arena.take<int32_t>(kMostClasses * kPanelTokens)) {}
+
+  void find(const AttentionProblem& p, int64_t head, const AttentionTile& tile, int64_t first_panel,
+            int64_t end_panel) {
+    count = 0;
+    const int kind = p.query_tokens.groups[tile.group].kind;
+    int64_t group = -1;
+    int32_t* group_limits = limits - kPanelTokens;
+    Visibility seen = Visibility::kNone;
+    for (int64_t i = first_panel; i < end_panel; ++i) {
+      const AttentionTile& panel = p.key_tokens.tiles[i];
+      const AttentionGroup& keys = p.key_tokens.groups[panel.group];
+      if (panel.group != group) {
+        group = panel.group;
+        seen = visibility_of(p, p.head_type[head], kind, keys.kind);
+        if (seen == Visibility::kCausal) find_limits(p, tile, keys, group_limits += kPanelTokens);
+      }
+      const int32_t start = static_cast<int32_t>(panel.first - keys.first);
+      if (seen == Visibility::kNone) continue;
+      if (seen == Visibility::kCausal && group_limits[tile.count - 1] <= start) continue;
+      const bool whole = seen == Visibility::kFull || group_limits[0] >= start + panel.count;
+      list[count++] = {i - first_panel, panel.count, start, whole ? nullptr : group_limits};
+    }
+  }
+};
+
+// Whether any query of a unit sees any key of a group.
+static inline bool unit_sees(const AttentionProblem& p, const AttentionUnit& unit, int key_kind) {
+  const int64_t group = p.query_heads / p.key_heads;
+  int64_t query_group = -1;
+  for (int64_t t = unit.first_query_tile; t < unit.end_query_tile; ++t) {
+    if (p.query_tokens.tiles[t].group == query_group) continue;
+    query_group = p.query_tokens.tiles[t].group;
+    for (int64_t h = unit.key_head * group; h < (unit.key_head + 1) * group; ++h)
+      if (visibility_of(p, p.head_type[h], p.query_tokens.groups[query_group].kind, key_kind) != Visibility::kNone)
+        return true;
+  }
+  return false;
+}
+
+// Calls body(first_panel, end_panel) for blocks of a unit's keys of nearly equal size.
+template <typename Body>
+void each_block(const AttentionUnit& unit, int64_t block, Body body) {
+  const int64_t panels = unit.end_key_tile - unit.first_key_tile, blocks = (panels + block - 1) / block;
+  for (int64_t b = 0; b < blocks; ++b)
+    body(unit.first_key_tile + panels * b / blocks, unit.first_key_tile + panels * (b + 1) / blocks);
+}
+
+// --- powers of two and lanes -------------------------------------------------------------------------------------
+
+using IntVec = IntVecOf<float>;
+
+// 2^x for x up to about 0; 2^-inf is 0.  Relative error 2e-7.
+static inline Vec exp2_nonpositive(Vec x) {
+#if defined(__AVX512F__)
+  const Vec r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return _mm512_scalef_ps(exp2_unit(r), x);
+#else
+  const Vec lowest = Vec{} - 127.f;
+  const Vec held = x < lowest ? lowest : x;
+  const Vec whole = round_to_whole<float>(held - 0.5f);
+  return times_pow2<float>(exp2_unit(held - whole), __builtin_convertvector(whole, IntVec));
+#endif
+}
+
+static inline IntVec lane_numbers() {
+  IntVec lanes;
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
+  return lanes;
+}
+
+// The first `count` lanes of x (all of them from kLanes on, none from 0 down), and the filler in the others.
+static inline Vec keep_lanes(Vec x, int count, float filler) {
+  return lane_numbers() < IntVec{} + count ? x : filler - Vec{};
+}
+
+// Weights as the first matrix of a product.
+static inline void store_weights(float* p, Vec x) { store(p, x); }
+#if defined(__AVX512BF16__)
+static inline void store_weights(uint16_t* p, Vec x) {
+  store_vector(p, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+#endif
+
+}  // namespace lisa::LISA_CAPABILITY
