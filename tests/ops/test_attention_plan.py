@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lisa_kernels import AttentionPolicy, ModalityLayout, attention_plan
+from lisa_kernels.ops.attention import plan as plan_module
 from lisa_kernels.ops.attention.tile_lists import TILE
 from tests.ops.attention_problems import block_mask, faults, random_layout, six_types, unknown
 
@@ -208,12 +209,32 @@ def test_ids_out_of_range_on_a_device_are_padding():
 
     wrong = OnDevice.__new__(OnDevice)
     wrong.modality, wrong.sample, wrong.position = modality, sample, layout.position
-    from lisa_kernels.ops.attention import plan
-
-    tokens, _ = plan._tokens(wrong, six_types(), True, False)
+    tokens, _ = plan_module._tokens(wrong, six_types(), True, False)
     assert tokens[0, [10, 20, 30]].tolist() == [0, 0, 0]
     assert tokens[2, [10, 20, 30]].tolist() == [-1, -1, -1]
     assert tokens[3, [10, 20, 30]].tolist() == [32, 32, 32]
+
+
+def test_torch_s_defaults_and_autocast_change_nothing():
+    """Tiles are judged by counts in fp32: autocast would round them, which must not matter."""
+
+    def made():
+        plan_module._kept_policy_tensors.cache_clear()
+        layout = ModalityLayout.from_runs([0, 1, 0, 2], [60, 180, 70, 40], [0, 0, 1, 1], bidirectional=[1])
+        return attention_plan(layout, AttentionPolicy.of(["full", "within", "cross-causal"], n_modality=3)).tensors
+
+    expected, default = made(), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        wide = made()
+    finally:
+        torch.set_default_dtype(default)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = made()
+    with torch.device("meta"):
+        elsewhere = made()
+    for other in (wide, half, elsewhere):
+        assert all(torch.equal(a, b) for a, b in zip(expected, other, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,16 @@ class ModalityLayout:
                 raise ValueError(f"{_NAME}: {name} has {len(values)} runs; lengths has {len(lengths)}.")
         if negative := [length for length in lengths if length < 0]:
             raise ValueError(f"{_NAME}: lengths holds {negative[0]}; it takes 0 tokens and more.")
-        times = torch.tensor(lengths, dtype=torch.int64)
+        # Host lists become CPU tensors, whatever torch's default device is: they are looked through.
+        times = torch.tensor(lengths, dtype=torch.int64, device="cpu")
         modality, sample = (
-            torch.tensor(values, dtype=torch.int32).repeat_interleave(times) for values in (modalities, samples)
+            torch.tensor(values, dtype=torch.int32, device="cpu").repeat_interleave(times)
+            for values in (modalities, samples)
         )
-        position = torch.arange(modality.shape[0], dtype=torch.int32)
+        position = torch.arange(modality.shape[0], dtype=torch.int32, device="cpu")
         if bidirectional:
             starts = (times.cumsum(0) - times).repeat_interleave(times).to(torch.int32)
-            shared = torch.isin(modality, torch.tensor(list(bidirectional), dtype=torch.int32))
+            shared = torch.isin(modality, torch.tensor(list(bidirectional), dtype=torch.int32, device="cpu"))
             position = torch.where(shared, starts, position)
         layout = cls(modality, sample, position)
         return layout if device is None else layout.to(device)
@@ -238,7 +240,7 @@ def _check_offsets(cu_seqlens: Tensor, total: int) -> None:
 
 def _look_through(layout: ModalityLayout, default_position: bool) -> Packing:
     """Return what CPU tensors say, and raise where sample ids decrease."""
-    token = torch.arange(len(layout))
+    token = torch.arange(len(layout), device=layout.device)
     real = layout.sample >= 0
     sample, modality, position = layout.sample, layout.modality, layout.position
     if not real.all():
@@ -270,7 +272,7 @@ def _look_through(layout: ModalityLayout, default_position: bool) -> Packing:
 def _least_tokens(new: Tensor) -> int:
     """Return the tokens of the smallest sample; ``new`` tells which tokens, from the second on, begin one."""
     sample = torch.cat([new.new_zeros(1), new]).cumsum(0)
-    return int(torch.zeros(int(sample[-1]) + 1, dtype=torch.int64).index_add_(0, sample, torch.ones_like(sample)).min())
+    return int(sample.new_zeros(int(sample[-1]) + 1).index_add_(0, sample, torch.ones_like(sample)).min())
 
 
 def _in_causal_order(sample: Tensor, modality: Tensor, position: Tensor) -> bool:

@@ -226,7 +226,7 @@ def _make_policy_tensors(policy: AttentionPolicy, exact: bool, device: torch.dev
     # Kept tensors that were made in inference mode could not be saved for a later backward.
     with torch.inference_mode(False):
         return (
-            torch.tensor(tile_lists.visibility_tables(policy), device=device),
+            torch.tensor(tile_lists.visibility_tables(policy), dtype=torch.float32, device=device),
             torch.tensor([_words(table, exact) for table in policy.visibility], dtype=torch.int32, device=device),
             torch.tensor(policy.head_type, dtype=torch.int32, device=device),
         )

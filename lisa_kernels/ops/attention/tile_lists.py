@@ -42,7 +42,8 @@ def summarise(sample: Tensor, position: Tensor, modality: Tensor, n_modality: in
     padding = sample < 0
     # A column of its own for padding, which no table looks at.
     column = modality.masked_fill(padding, n_modality).long()
-    present = torch.zeros(sample.shape[0], n_modality + 1, device=sample.device).scatter_(1, column, 1.0)
+    present = torch.zeros(sample.shape[0], n_modality + 1, dtype=torch.float32, device=sample.device)
+    present.scatter_(1, column, 1.0)
     return Summary(
         first_sample=sample.masked_fill(padding, _LAST).amin(1),
         last_sample=sample.amax(1),
