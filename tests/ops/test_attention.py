@@ -221,6 +221,18 @@ def test_scale_multiplies_the_scores(backend):
     assert_matches(cross_modal_attention(q, k, v, plan, scale=3 * 32**-0.5), expected, depth=DEPTH)
 
 
+def test_autocast_casts_queries_keys_and_values(backend):
+    """And their gradients come back in their own dtype; two dtypes that autocast makes one are no error."""
+    plan = attention_plan(random_layout(0, lengths=(60,)), six_types())
+    q, k, v = random_qkv(plan)
+    leaves = [q.requires_grad_(), k.bfloat16().requires_grad_(), v.requires_grad_()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = cross_modal_attention(*leaves, plan)
+    assert same_bits(out, cross_modal_attention(*[x.bfloat16() for x in leaves], plan))
+    out.sum().backward()
+    assert [x.grad.dtype for x in leaves] == [torch.float32, torch.bfloat16, torch.float32]
+
+
 def test_fp64_runs_on_the_reference_backend_and_its_gradients_are_right():
     plan = attention_plan(random_layout(0, lengths=(6, 5), run=2), six_types())
     leaves = [x.requires_grad_() for x in random_qkv(plan, dtype=torch.float64)]
@@ -479,6 +491,19 @@ def test_the_spec_counts_the_pairs_that_are_seen(case):
     """By samples and positions, without a mask; shared positions included."""
     plan = problems.make_plan(case, torch.device("cpu"))
     assert problems.count_visible(case) == int(reference.visible(plan)[list(plan.policy.head_type)].sum())
+
+
+@pytest.mark.parametrize("case", [*SPEC.cases, *SPEC.edges, *SPEC.bench], ids=lambda case: case.name)
+def test_a_case_on_the_meta_device_is_the_case_of_the_cpu(case):
+    """Offline compilation makes its inputs there: the same shapes and flags, forward and backward run."""
+    inputs = make_inputs(SPEC, case, torch.float32, "meta")
+    meta, real = inputs["plan"], problems.make_plan(case, torch.device("cpu"))
+    assert [x.shape for x in meta.tensors] == [x.shape for x in real.tensors]
+    assert (meta.causal, meta.exact, meta.reordered) == (real.causal, real.exact, real.reordered)
+    outputs = SPEC.function(**inputs | {name: inputs[name].requires_grad_() for name in "qkv"})
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    grads = torch.autograd.grad([x.sum() for x in outputs], [inputs[name] for name in "qkv"])
+    assert [grad.shape for grad in grads] == [inputs[name].shape for name in "qkv"]
 
 
 def test_the_spec_s_work_of_a_dense_batch_is_fourteen_times_the_width_for_a_pair():

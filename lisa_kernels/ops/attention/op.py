@@ -48,7 +48,6 @@ _OP = define_op(
     " bool[] needs) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
     fakes=(_fake_forward, _fake_backward),
     backends=("cpu", "reference"),
-    autocast=("q", "k", "v"),
 )
 
 
@@ -107,6 +106,7 @@ def _arguments(
         checks.check_rank(_NAME, name, value, (3,), shape)
         checks.check_dtype(_NAME, name, value, _FLOATS)
         _check_width(name, value)
+    q, k, v = _follow_autocast(q, k, v)
     if not isinstance(plan, AttentionPlan):
         raise TypeError(f"{_NAME}: plan is {type(plan).__name__}; it takes an AttentionPlan, from attention_plan.")
     checks.check_flag(_NAME, "return_lse", return_lse)
@@ -116,6 +116,14 @@ def _arguments(
     checks.check_device(_NAME, "q", q, "plan", plan.tokens_q)
     _check_sizes(q, k, v, plan)
     return q, k, v, *plan.tensors, _checked_scale(scale, q.shape[2]), plan.causal, plan.exact, plan.reordered
+
+
+def _follow_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in autocast's dtype where it is on; there is none for meta tensors, and asking raises."""
+    device = tensors[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
 def _check_width(name: str, value: Tensor) -> None:
