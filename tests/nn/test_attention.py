@@ -212,6 +212,23 @@ def test_the_wrapper_compiles_into_one_graph_and_exports_its_plan_being_part():
     assert same_bits(program(x, x, x, is_causal=True)[0], expected)
 
 
+def test_a_compiled_wrapper_takes_any_length_after_two():
+    """Its plan is built inside: no number of it may bind the program to one length."""
+    torch._dynamo.reset()
+    compilations = []
+
+    def count(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    module = MultiheadAttention(64, 2, batch_first=True).requires_grad_(False)
+    compiled = torch.compile(module, fullgraph=True, backend=count)
+    for length in (150, 290, 200, 260, 301):
+        x = torch.randn(2, length, 64)
+        assert same_bits(compiled(x, x, x)[0], module(x, x, x)[0])
+    assert len(compilations) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -49,9 +49,11 @@ class ModalityLayout:
             see each other.
         min_sample: For tensors on a device: a promise that every sample id from 0 to the largest takes at least so many
             tokens.  43 and more, with at most 4 modalities, give the faster bit form of the mask.
-        max_sample: For tensors on a device: a promise that no sample has more tokens; makes the plan smaller.
+        max_sample: For tensors on a device: a promise that no sample stretches over more tokens from its first to its
+            last, padding between them included; makes the plan smaller.
 
-    Tensors stay where they are and are never waited for.  On the CPU they are checked and looked through instead.
+    Tensors stay where they are and are never waited for.  On the CPU they are checked and looked through instead.  A
+    promise that does not hold gives wrong results on a device: tiles are left out, or samples see each other.
 
     Raises:
         TypeError: A tensor of a dtype that is no integer.
@@ -149,7 +151,7 @@ class ModalityLayout:
         if cu_seqlens.shape[0] == 0:
             raise ValueError(f"{_NAME}: cu_seqlens is empty; it takes [samples + 1] offsets, at least [0].")
         total = modality.shape[0]
-        if cu_seqlens.device.type == "cpu":
+        if cu_seqlens.device.type == "cpu" and not torch.compiler.is_compiling():
             _check_offsets(cu_seqlens, total)
         token = torch.arange(total, dtype=cu_seqlens.dtype, device=modality.device)
         sample = torch.searchsorted(cu_seqlens, token, right=True, out_int32=True) - 1

@@ -182,7 +182,7 @@ def _band(layout: ModalityLayout) -> tile_lists.Band | None:
     longest = layout.packing.max_sample
     if longest is None:
         return None
-    reach, count = -(-max(longest - 1, 0) // TILE), -(-len(layout) // TILE)
+    reach, count = -(-max(longest - 1, 0) // TILE), -(-layout.sample.shape[0] // TILE)
     return tile_lists.Band.of(count, reach, layout.device) if 2 * reach + 1 < count else None
 
 
@@ -200,7 +200,7 @@ def _tokens(
         key = (sample.long() & 0xFFFFFFFF) * _PADDING_CLASS + modality
         index = torch.argsort(key, stable=True).to(torch.int32)
         modality, sample, position = (x.index_select(0, index) for x in (modality, sample, position))
-    tail = -len(layout) % TILE
+    tail = -layout.sample.shape[0] % TILE
     sample = pad(sample, (0, tail), value=-1)
     position, modality = pad(position, (0, tail)), pad(modality, (0, tail))
     padding = sample < 0
