@@ -58,7 +58,7 @@ __attribute__((noinline)) void multiply_block(int64_t units, Left<typename Produ
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = add ? load(c + r * c_stride + v * kLanes) : Vec{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec{};
   for (int64_t k = 0; k < units; ++k) {
     decltype(Products::load_unit(b)) right[kVectors];
 #pragma GCC unroll 4
@@ -73,7 +73,10 @@ __attribute__((noinline)) void multiply_block(int64_t units, Left<typename Produ
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(c + r * c_stride + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      float* place = c + r * c_stride + v * kLanes;
+      store(place, add ? load(place) + sum[r][v] : sum[r][v]);
+    }
 }
 
 template <typename Products, int kVectors>
