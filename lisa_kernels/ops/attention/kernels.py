@@ -35,7 +35,8 @@ def find_list(lists, kind, tile, tiles, capacity):
 def slot_of_step(entries, step, STEP: tl.constexpr):
     """First slot of a step; one counter goes through all listed tiles, ``PLAN_TILE // STEP`` steps each."""
     steps: tl.constexpr = PLAN_TILE // STEP
-    return tl.load(entries + step // steps).to(tl.int32) * PLAN_TILE + (step % steps) * STEP
+    listed = step // steps
+    return tl.load(entries + listed).to(tl.int32) * PLAN_TILE + (step - listed * steps) * STEP
 
 
 @triton.jit
