@@ -45,33 +45,52 @@ def load_rows(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, INSIDE: tl.constexpr, REORDERED: tl.constexpr,
     DESCRIPTOR: tl.constexpr,
 ):  # fmt: skip
-    """Rows of one head, of ``ROWS`` slots from ``start`` on, ``[ROWS, COLUMNS]``; columns from WIDTH on are 0.
+    """Rows of one head, of ``ROWS`` slots from ``start`` on, ``[ROWS, COLUMNS]``.
 
     Args:
-        source: Tensor ``[limit, heads, WIDTH]``, or a descriptor of it with blocks ``[ROWS, 1, COLUMNS]``.
+        source: Tensor ``[limit, heads, WIDTH]``, or a descriptor of it as ``[limit, heads * WIDTH]`` with blocks
+            ``[ROWS, COLUMNS]``; the columns from WIDTH on then are those of the next head.  A descriptor of three
+            dimensions would give zeros, but Triton 3.9 moves its blocks through registers (580 instructions a full
+            tile instead of 530, forward, D = 128, sm_90).
         stride: Elements from token to token.
-        INSIDE: No slot is past the last token; else such rows are 0, or finite where slots are reordered.
+        INSIDE: No slot is past the last token; else such rows are 0, or those of token 0 where slots are reordered.
     """
     if DESCRIPTOR:
-        return source.load([start, head, 0]).reshape(ROWS, COLUMNS)
-    columns = tl.arange(0, COLUMNS)
-    if REORDERED:
-        # Slots past the last token name token 0.
-        rows = tl.load(tokens + 4 * padded + start + tl.arange(0, ROWS)).to(tl.int64)
-        offsets = rows[:, None] * stride + columns[None, :]
+        loaded = source.load([start, head * WIDTH])
     else:
-        # One 64-bit product a tile; inside a tile 32 bits hold what the host lets through.
-        source += start.to(tl.int64) * stride
-        offsets = tl.arange(0, ROWS)[:, None] * stride + columns[None, :]
-    at = source + head * WIDTH + offsets
-    if INSIDE or REORDERED:
-        if WIDTH == COLUMNS:
-            return tl.load(at)
-        return tl.load(at, mask=(columns < WIDTH)[None, :], other=0.0)
-    mask = (start + tl.arange(0, ROWS) < limit)[:, None]
-    if WIDTH != COLUMNS:
-        mask = mask & (columns < WIDTH)[None, :]
-    return tl.load(at, mask=mask, other=0.0)
+        columns = tl.arange(0, COLUMNS)
+        if REORDERED:
+            # Slots past the last token name token 0.
+            rows = tl.load(tokens + 4 * padded + start + tl.arange(0, ROWS)).to(tl.int64)
+            at = source + head * WIDTH + (rows[:, None] * stride + columns[None, :])
+        else:
+            # One 64-bit product a tile; inside a tile 32 bits hold what the host lets through.
+            first = source + start.to(tl.int64) * stride + head * WIDTH
+            at = first + (tl.arange(0, ROWS)[:, None] * stride + columns[None, :])
+        if not (INSIDE or REORDERED):
+            mask = (start + tl.arange(0, ROWS) < limit)[:, None]
+            if WIDTH != COLUMNS:
+                mask = mask & (columns < WIDTH)[None, :]
+            loaded = tl.load(at, mask=mask, other=0.0)
+        elif WIDTH != COLUMNS:
+            loaded = tl.load(at, mask=(columns < WIDTH)[None, :], other=0.0)
+        else:
+            loaded = tl.load(at)
+    return loaded
+
+
+@triton.jit
+def load_owned_rows(
+    source, tokens, padded, start, head, stride, limit,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, REORDERED: tl.constexpr, DESCRIPTOR: tl.constexpr,
+):  # fmt: skip
+    """The same for rows that a program keeps; columns from WIDTH on are 0, so a product over them is right."""
+    rows = load_rows(
+        source, tokens, padded, start, head, stride, limit, ROWS, WIDTH, COLUMNS, False, REORDERED, DESCRIPTOR
+    )
+    if DESCRIPTOR and WIDTH != COLUMNS:
+        rows = tl.where((tl.arange(0, COLUMNS) < WIDTH)[None, :], rows, tl.zeros_like(rows))
+    return rows
 
 
 @triton.jit
@@ -92,10 +111,10 @@ def store_rows(
 @triton.jit
 def rows_of_slots(tokens, padded, start, ROWS: tl.constexpr, REORDERED: tl.constexpr):
     """Tokens in ``ROWS`` slots from ``start`` on."""
-    slots = start + tl.arange(0, ROWS)
+    rows = start + tl.arange(0, ROWS)
     if REORDERED:
-        return tl.load(tokens + 4 * padded + slots)
-    return slots
+        rows = tl.load(tokens + 4 * padded + rows)
+    return rows
 
 
 @triton.jit

@@ -12,6 +12,7 @@ from lisa_kernels.ops.attention.kernels import (
     find_list,
     is_seen,
     load_facts,
+    load_owned_rows,
     load_rows,
     load_words,
     padded_to_tiles,
@@ -93,8 +94,8 @@ def attention_forward_kernel(
     kind = tl.load(head_type + head)
     entries, n_partial, n_all = find_list(lists, kind, tile, padded_q // PLAN_TILE, capacity)
 
-    queried = load_rows(
-        q, tokens_q, padded_q, start, head, stride_q * VECTOR, queries, QUERIES, D, D_COLUMNS, False, REORDERED,
+    queried = load_owned_rows(
+        q, tokens_q, padded_q, start, head, stride_q * VECTOR, queries, QUERIES, D, D_COLUMNS, REORDERED,
         DESCRIPTORS,
     )  # fmt: skip
     not_later, later = load_words(words, kind, 0, tokens_q, padded_q, slots, CAUSAL)

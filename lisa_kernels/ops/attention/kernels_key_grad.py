@@ -12,6 +12,7 @@ from lisa_kernels.ops.attention.kernels import (
     find_list,
     is_seen,
     load_facts,
+    load_owned_rows,
     load_rows,
     load_words,
     padded_to_tiles,
@@ -92,11 +93,11 @@ def attention_key_grad_kernel(
     if SAME_STRIDES:
         # One set of offsets for both.
         stride_upstream = stride_queries
-    keyed = load_rows(
-        k, tokens_k, padded_k, start, head_k, stride_k * VECTOR, keys, KEYS, D, D_COLUMNS, False, REORDERED, DESCRIPTORS
+    keyed = load_owned_rows(
+        k, tokens_k, padded_k, start, head_k, stride_k * VECTOR, keys, KEYS, D, D_COLUMNS, REORDERED, DESCRIPTORS
     )
-    valued = load_rows(
-        v, tokens_k, padded_k, start, head_k, stride_v * VECTOR, keys, KEYS, DV, DV_COLUMNS, False, REORDERED,
+    valued = load_owned_rows(
+        v, tokens_k, padded_k, start, head_k, stride_v * VECTOR, keys, KEYS, DV, DV_COLUMNS, REORDERED,
         DESCRIPTORS,
     )  # fmt: skip
     _, position_k, sample_k = load_facts(tokens_k, padded_k, slots, CAUSAL, EXACT)

@@ -8,6 +8,7 @@ from lisa_kernels.ops.attention.kernels import (
     find_list,
     is_seen,
     load_facts,
+    load_owned_rows,
     load_rows,
     load_words,
     padded_to_tiles,
@@ -35,8 +36,8 @@ def attention_delta_kernel(
     mine = load_rows(
         out, tokens_q, padded, start, head, heads * DV, queries, QUERIES, DV, DV_COLUMNS, False, REORDERED, False
     )
-    upstream = load_rows(
-        grad_out, tokens_q, padded, start, head, heads * DV, queries, QUERIES, DV, DV_COLUMNS, False, REORDERED, False
+    upstream = load_owned_rows(
+        grad_out, tokens_q, padded, start, head, heads * DV, queries, QUERIES, DV, DV_COLUMNS, REORDERED, False
     )
     real = slots < queries
     rows = head.to(tl.int64) * queries + rows_of_slots(tokens_q, padded, start, QUERIES, REORDERED)
@@ -105,12 +106,12 @@ def attention_query_grad_kernel(
     kind = tl.load(head_type + head)
     entries, n_partial, n_all = find_list(lists, kind, tile, padded_q // PLAN_TILE, capacity)
 
-    queried = load_rows(
-        q, tokens_q, padded_q, start, head, stride_q * VECTOR, queries, QUERIES, D, D_COLUMNS, False, REORDERED,
+    queried = load_owned_rows(
+        q, tokens_q, padded_q, start, head, stride_q * VECTOR, queries, QUERIES, D, D_COLUMNS, REORDERED,
         DESCRIPTORS,
     )  # fmt: skip
-    upstream = load_rows(
-        grad_out, tokens_q, padded_q, start, head, heads * DV, queries, QUERIES, DV, DV_COLUMNS, False, REORDERED,
+    upstream = load_owned_rows(
+        grad_out, tokens_q, padded_q, start, head, heads * DV, queries, QUERIES, DV, DV_COLUMNS, REORDERED,
         DESCRIPTORS,
     )  # fmt: skip
     log_sum = tl.load(row_lse2 + head.to(tl.int64) * padded_q + slots)

@@ -139,7 +139,7 @@ def _sources(operands: tuple[Tensor, ...], rows: tuple[int, ...], tile: Attentio
     if not tile.DESCRIPTORS:
         return operands
     return tuple(
-        TensorDescriptor(x, list(x.shape), [_token_stride(x), x.shape[2], 1], [count, 1, _columns(x)])
+        TensorDescriptor(x, [len(x), x.shape[1] * x.shape[2]], [_token_stride(x), 1], [count, _columns(x)])
         for x, count in zip(operands, rows, strict=True)
     )
 
