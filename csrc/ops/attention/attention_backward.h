@@ -70,6 +70,7 @@ class BackwardUnit {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t head = unit_.key_head * group + g, slot = one_block ? 0 : g * tiles + t;
+          prefetch_next(head, t);
           differentiate(head, tile(t), slot, first, end);
           if (want_q_ && end == unit_.end_key_tile) finish_queries(head, tile(t), slot);
         }
@@ -104,14 +105,27 @@ class BackwardUnit {
       if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
       const int64_t place = i - first;
+      prefetch_rows<In, 0>(p_.v, unit_.key_head, token, panel.count, p_.value_width);
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width(), scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, width(), scratch_.keys_across + place * width().transposed());
       if (want_q_)
         pack_strips(scratch_.staged, panel.count, width(), width().strip(), scratch_.keys + place * width().strips());
+      if (i + 1 < end)
+        prefetch_rows<In, 0>(p_.k, unit_.key_head, p_.key_tokens.token + p_.key_tokens.tiles[i + 1].first,
+                             p_.key_tokens.tiles[i + 1].count, p_.width);
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width(), scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, value_width(),
                       scratch_.values_across + place * value_width().transposed());
     }
+  }
+
+  // The rows that the next tile reads.
+  void prefetch_next(int64_t head, int64_t t) const {
+    if (unit_.first_query_tile + t + 1 >= unit_.end_query_tile) return;
+    const int64_t* token = p_.query_tokens.token + tile(t + 1).first;
+    prefetch_rows<In, 0>(p_.q, head, token, tile(t + 1).count, p_.width);
+    prefetch_rows<In, 0>(output(call_.out), head, token, tile(t + 1).count, p_.value_width);
+    prefetch_rows<In, 0>(output(call_.grad_out), head, token, tile(t + 1).count, p_.value_width);
   }
 
   void pack_queries(int64_t head, const AttentionTile& tile) {
@@ -139,7 +153,7 @@ class BackwardUnit {
     for (; i + kLanes <= count; i += kLanes) sum += load(a + i) * load(b + i);
     const int left = static_cast<int>(count - i);
     if (left > 0) sum += load_some<float>(a + i, left, 0.f) * load_some<float>(b + i, left, 0.f);
-    return sum_lanes<float>(sum);
+    return add_lanes(sum);
   }
 
   void differentiate(int64_t head, const AttentionTile& tile, int64_t slot, int64_t first, int64_t end) {
@@ -183,7 +197,7 @@ class BackwardUnit {
     const float factor = p_.scale * kLog2E;
     const auto cell = [&](int row, int column, Vec& weight, Vec& grad) {
       const int64_t place = row * kPanelTokens + column;
-      weight = exp2_nonpositive(load(scratch_.weights + place) * factor - scratch_.lse2[row]);
+      weight = exp2_nonpositive<Products>(load(scratch_.weights + place) * factor - scratch_.lse2[row]);
       if (!whole) weight = keep_lanes(weight, panel.seen_by(row) - column, 0.f);
       grad = weight * (load(scratch_.grad_scores + place) - scratch_.delta[row]);
     };
@@ -210,18 +224,20 @@ class BackwardUnit {
         Vec weight[2] = {}, grad[2] = {};
         cell(row, column, weight[0], grad[0]);
         if (row + 1 < rows) cell(row + 1, column, weight[1], grad[1]);
-        store_weights(by_row + row * kPanelTokens + column, grad[0]);
-        store_weights(by_row + (row + 1) * kPanelTokens + column, grad[1]);
+        const __m512i grads = to_bfloat16(grad[0], grad[1]);
+        store_vector(by_row + row * kPanelTokens + column, _mm512_castsi512_si256(grads));
+        store_vector(by_row + (row + 1) * kPanelTokens + column, _mm512_extracti64x4_epi64(grads, 1));
         const int64_t pair = row / 2 * kPanelTokens + column;
-        store_pair(scratch_.weights + pair, weight[0], weight[1]);
-        store_pair(scratch_.grad_scores + pair, grad[0], grad[1]);
+        store_vector(scratch_.weights + pair, interleave(to_bfloat16(weight[0], weight[1])));
+        store_vector(scratch_.grad_scores + pair, interleave(grads));
       }
   }
 
-  static void store_pair(float* p, Vec even, Vec odd) {
-    const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
-    const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
-    _mm512_storeu_si512(p, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  // 16 values of an even row and then of the odd one, as 16 pairs.
+  static __m512i interleave(__m512i rows) {
+    uint16_t order[32];
+    for (int i = 0; i < 32; ++i) order[i] = static_cast<uint16_t>(i / 2 + i % 2 * 16);
+    return _mm512_permutexvar_epi16(_mm512_loadu_si512(order), rows);
   }
 #endif
 

@@ -60,6 +60,7 @@ class ForwardUnit {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t head = unit_.key_head * group + g, slot = one_block ? 0 : g * tiles + t;
+          prefetch_next(head, t);
           attend(head, tile(t), slot, first, end);
           if (end == unit_.end_key_tile) finish(head, tile(t), slot);
         }
@@ -87,12 +88,25 @@ class ForwardUnit {
       }
       if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
+      prefetch_rows<In, 0>(p_.v, unit_.key_head, token, panel.count, p_.value_width);
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width, scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, width, scratch_.keys + (i - first) * width.transposed());
+      if (i + 1 < end)
+        prefetch_rows<In, 0>(p_.k, unit_.key_head, p_.key_tokens.token + p_.key_tokens.tiles[i + 1].first,
+                             p_.key_tokens.tiles[i + 1].count, p_.width);
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width, scratch_.staged);
       pack_strips(scratch_.staged, panel.count, value_width, value_strip_stride(),
                   scratch_.values + (i - first) * value_width.strip());
     }
+  }
+
+  // The rows that this tile writes and the next one reads.
+  void prefetch_next(int64_t head, int64_t t) const {
+    const AttentionMatrix out{call_.out, p_.query_heads * p_.value_width, p_.value_width};
+    const int64_t* token = p_.query_tokens.token;
+    prefetch_rows<In, 1>(out, head, token + tile(t).first, tile(t).count, p_.value_width);
+    if (unit_.first_query_tile + t + 1 < unit_.end_query_tile)
+      prefetch_rows<In, 0>(p_.q, head, token + tile(t + 1).first, tile(t + 1).count, p_.width);
   }
 
   void attend(int64_t head, const AttentionTile& tile, int64_t slot, int64_t first, int64_t end) {
@@ -121,31 +135,37 @@ class ForwardUnit {
   // Scores become weights; totals and what was summed before follow a new maximum.
   template <int kPanels>
   void soften(const SeenPanel* panels, int rows, int64_t slot) {
+    bool whole = true;
+    for (int j = 0; j < kPanels; ++j) whole &= !panels[j].limits && panels[j].count == kPanelTokens;
+    whole ? soften<kPanels, true>(panels, rows, slot) : soften<kPanels, false>(panels, rows, slot);
+  }
+
+  template <int kPanels, bool kWhole>
+  void soften(const SeenPanel* panels, int rows, int64_t slot) {
     constexpr int kVectors = kPanelTokens / kLanes;
     const float factor = p_.scale * kLog2E;
     const bool started = scratch_.started[slot];
     float* base = scratch_.base + slot * kTileRows;
     Vec* total = scratch_.total + slot * kTileRows;
-    bool whole = true;
-    for (int j = 0; j < kPanels; ++j) whole &= !panels[j].limits && panels[j].count == kPanelTokens;
     for (int row = 0; row < rows; ++row) {
       const float* scores = scratch_.scores + row * kStepKeys;
       Vec x[kPanels][kVectors];
       Vec most = Vec{} - __builtin_inff();
 #pragma GCC unroll 4
       for (int j = 0; j < kPanels; ++j) {
-        const int seen = whole ? kPanelTokens : panels[j].seen_by(row);
+        const int seen = kWhole ? kPanelTokens : panels[j].seen_by(row);
 #pragma GCC unroll 16
         for (int c = 0; c < kVectors; ++c) {
           x[j][c] = load(scores + j * kPanelTokens + c * kLanes);
-          if (!whole) x[j][c] = keep_lanes(x[j][c], seen - c * kLanes, -__builtin_inff());
+          if (!kWhole) x[j][c] = keep_lanes(x[j][c], seen - c * kLanes, -__builtin_inff());
           most = larger(x[j][c], most);
         }
       }
-      const float highest = max_lanes<float>(most) * factor;
+      const float highest = highest_lane(most) * factor;
       Vec sum = Vec{};
       if (started) {
         sum = total[row];
+        // By the difference of the rounded bases, which is what the weights were and will be relative to.
         if (highest > base[row]) sum = rescale(slot, row, base[row] - highest, sum);
       }
       if (!started || highest > base[row]) base[row] = highest;
@@ -153,11 +173,13 @@ class ForwardUnit {
       const Vec subtract = (base[row] == -__builtin_inff() ? 0.f : base[row]) - Vec{};
 #pragma GCC unroll 4
       for (int j = 0; j < kPanels; ++j)
-#pragma GCC unroll 16
-        for (int c = 0; c < kVectors; ++c) {
-          const Vec weight = exp2_nonpositive(x[j][c] * factor - subtract);
-          sum += weight;
-          store_weights(weights(row, j) + c * kLanes, weight);
+#pragma GCC unroll 8
+        for (int c = 0; c < kVectors; c += 2) {
+          const Vec low = exp2_nonpositive<Products>(x[j][c] * factor - subtract);
+          const Vec high = exp2_nonpositive<Products>(x[j][c + 1] * factor - subtract);
+          sum += low;
+          sum += high;
+          store_weights(weights(row, j) + c * kLanes, low, high);
         }
       total[row] = sum;
     }
@@ -170,7 +192,7 @@ class ForwardUnit {
 
   Vec rescale(int64_t slot, int row, float exponent, Vec total) const {
     const int64_t width = Sizes(p_.value_width).row_values();
-    const Vec factor = exp2_nonpositive(exponent - Vec{});
+    const Vec factor = exp2_nonpositive<Products>(exponent - Vec{});
     float* sum = sums(slot) + row * width;
     for (int64_t c = 0; c < width; c += kLanes) store(sum + c, load(sum + c) * factor);
     return total * factor;
@@ -197,20 +219,28 @@ class ForwardUnit {
     const int64_t width = p_.value_width, stride = Sizes(width).row_values();
     const bool started = scratch_.started[slot];
     scratch_.started[slot] = false;
+    float total[kTileRows + kLanes] = {}, whole[kTileRows + kLanes], fraction[kTileRows + kLanes];
+    for (int row = 0; started && row < tile.count; ++row)
+      total[row] = add_lanes(scratch_.total[slot * kTileRows + row]);
+    for (int row = 0; row < tile.count; row += kLanes) {
+      Vec of_exponent, of_mantissa;
+      split_log2(load(total + row), of_exponent, of_mantissa);
+      store(whole + row, of_exponent);
+      store(fraction + row, of_mantissa);
+    }
     for (int row = 0; row < tile.count; ++row) {
       const int64_t token = p_.query_tokens.token[tile.first + row];
       In* out = static_cast<In*>(call_.out) + (token * p_.query_heads + head) * width;
-      const float total = started ? sum_lanes<float>(scratch_.total[slot * kTileRows + row]) : 0.f;
-      const float base = scratch_.base[slot * kTileRows + row];
       float& lse2 = call_.lse2[head * p_.queries + token];
-      if (total == 0) {
+      if (total[row] == 0) {
         std::memset(out, 0, static_cast<size_t>(width) * sizeof(In));
         lse2 = __builtin_inff();
         continue;
       }
-      // Only where base and the logarithm are added in fp64 is the sum rounded once.
-      lse2 = static_cast<float>(base + __builtin_log2(static_cast<double>(total)));
-      const Vec factor = 1.f / total - Vec{};
+      // The sum is rounded once; NaN passes through.
+      const double log2_total = static_cast<double>(whole[row]) + fraction[row] + 0 * total[row];
+      lse2 = static_cast<float>(scratch_.base[slot * kTileRows + row] + log2_total);
+      const Vec factor = 1.f / total[row] - Vec{};
       const float* sum = sums(slot) + row * stride;
       int64_t c = 0;
       for (; c + kLanes <= width; c += kLanes) store(out + c, load(sum + c) * factor);

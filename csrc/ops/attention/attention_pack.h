@@ -39,8 +39,11 @@ static inline void stage_row(const In* x, int64_t width, int64_t row_units, floa
 
 #if defined(__AVX512BF16__)
 static inline void stage_row(const BFloat16* x, int64_t width, int64_t row_units, uint32_t* out) {
-  std::memcpy(out, x, static_cast<size_t>(width) * 2);
-  std::memset(reinterpret_cast<char*>(out) + width * 2, 0, static_cast<size_t>(row_units * 4 - width * 2));
+  for (int64_t i = 0; i < row_units; i += 16) {
+    const int64_t left = width - 2 * i;
+    const __mmask32 real = left >= 32 ? ~0u : left <= 0 ? 0 : (1u << left) - 1;
+    _mm512_storeu_si512(out + i, _mm512_maskz_loadu_epi16(real, x + 2 * i));
+  }
 }
 #endif
 
@@ -53,6 +56,18 @@ void stage(const AttentionMatrix& m, int64_t head, const int64_t* token, int64_t
   for (int64_t i = 0; i < count; ++i)
     stage_row(base + token[i] * m.token_stride, width.values, stride, out + i * stride);
   std::memset(out + count * stride, 0, static_cast<size_t>((round_up(count, 16) - count) * stride * 4));
+}
+
+// Asks for rows that are staged or written next: a head's rows lie far apart, and the machine does not see the pattern.
+template <typename In, int kWrite>
+static inline void prefetch_rows(const AttentionMatrix& m, int64_t head, const int64_t* token, int64_t count,
+                                 int64_t width) {
+  const char* base = static_cast<const char*>(m.data) + head * m.head_stride * static_cast<int64_t>(sizeof(In));
+  const int64_t bytes = width * static_cast<int64_t>(sizeof(In));
+  for (int64_t i = 0; i < count; ++i) {
+    const char* row = base + token[i] * m.token_stride * static_cast<int64_t>(sizeof(In));
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, kWrite, 2);
+  }
 }
 
 #if defined(__AVX512F__)
