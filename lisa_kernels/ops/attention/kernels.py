@@ -53,7 +53,8 @@ def load_rows(
             dimensions would give zeros, but Triton 3.9 moves its blocks through registers (580 instructions a full
             tile instead of 530, forward, D = 128, sm_90).
         stride: Elements from token to token.
-        INSIDE: No slot is past the last token; else such rows are 0, or those of token 0 where slots are reordered.
+        INSIDE: No slot is past the last token.  Else such rows are 0 or those of some token: they are never seen, and
+            a mask of rows would cost registers.
     """
     if DESCRIPTOR:
         loaded = source.load([start, head * WIDTH])
@@ -66,13 +67,11 @@ def load_rows(
         else:
             # One 64-bit product a tile; inside a tile 32 bits hold what the host lets through.
             first = source + start.to(tl.int64) * stride + head * WIDTH
-            at = first + (tl.arange(0, ROWS)[:, None] * stride + columns[None, :])
-        if not (INSIDE or REORDERED):
-            mask = (start + tl.arange(0, ROWS) < limit)[:, None]
-            if WIDTH != COLUMNS:
-                mask = mask & (columns < WIDTH)[None, :]
-            loaded = tl.load(at, mask=mask, other=0.0)
-        elif WIDTH != COLUMNS:
+            rows = tl.arange(0, ROWS)
+            if not INSIDE:
+                rows = tl.minimum(rows, limit - 1 - start)
+            at = first + (rows[:, None] * stride + columns[None, :])
+        if WIDTH != COLUMNS:
             loaded = tl.load(at, mask=(columns < WIDTH)[None, :], other=0.0)
         else:
             loaded = tl.load(at)

@@ -47,7 +47,7 @@ _OP = define_op(
     backward=f"(Tensor grad_out, Tensor grad_lse2, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse2, {_PLAN},"
     " bool[] needs) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
     fakes=(_fake_forward, _fake_backward),
-    backends=("cpu", "reference"),
+    backends=("triton", "cpu", "reference"),
 )
 
 

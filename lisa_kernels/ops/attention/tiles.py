@@ -32,35 +32,37 @@ class RowTile(Tile):
     QUERIES: int = 64
 
 
-def _tile(queries: int, keys: int, warps: int, stages: int, *, descriptors: bool = False) -> AttentionTile:
-    return AttentionTile(QUERIES=queries, KEYS=keys, num_warps=warps, num_stages=stages, DESCRIPTORS=descriptors)
+def _tile(queries: int, keys: int, warps: int, stages: int) -> AttentionTile:
+    return AttentionTile(QUERIES=queries, KEYS=keys, num_warps=warps, num_stages=stages)
 
 
+def _tma(queries: int, keys: int, warps: int, stages: int) -> AttentionTile:
+    return dataclasses.replace(_tile(queries, keys, warps, stages), DESCRIPTORS=True)
+
+
+# Half precision.
 FORWARD = {
-    "sm_80": ((64, _tile(128, 64, 8, 2)), (128, _tile(128, 64, 8, 2)), (None, _tile(64, 32, 8, 2))),
-    "sm_90": (
-        (64, _tile(128, 64, 4, 3, descriptors=True)),
-        (128, _tile(128, 128, 8, 2, descriptors=True)),
-        (None, _tile(128, 64, 8, 2, descriptors=True)),
-    ),
+    "sm_80": ((128, _tile(128, 64, 8, 2)), (None, _tile(64, 32, 8, 2))),
+    "sm_90": ((64, _tma(128, 64, 4, 3)), (128, _tma(128, 128, 8, 2)), (None, _tma(128, 64, 8, 2))),
+    "sm_100": ((64, _tma(128, 64, 8, 3)), (128, _tma(128, 128, 8, 2)), (None, _tma(128, 64, 8, 2))),
+    "sm_120": ((128, _tile(128, 64, 8, 2)), (None, _tile(64, 32, 8, 2))),
+    "gfx942": ((64, _tile(128, 64, 4, 1)), (128, _tile(128, 64, 8, 1)), (None, _tile(64, 32, 8, 1))),
     "interp": ((None, _tile(64, 32, 4, 1)),),
 }
 QUERY_GRAD = {
     "sm_80": ((64, _tile(128, 64, 8, 2)), (128, _tile(64, 64, 4, 2)), (None, _tile(64, 32, 8, 2))),
-    "sm_90": (
-        (64, _tile(128, 64, 8, 3, descriptors=True)),
-        (128, _tile(128, 64, 8, 2, descriptors=True)),
-        (None, _tile(64, 32, 8, 2, descriptors=True)),
-    ),
+    "sm_90": ((64, _tma(128, 64, 8, 3)), (128, _tma(128, 64, 8, 2)), (None, _tma(64, 32, 8, 2))),
+    "sm_100": ((128, _tma(128, 64, 8, 2)), (None, _tma(64, 32, 8, 2))),
+    "sm_120": ((64, _tile(128, 64, 8, 2)), (128, _tile(64, 32, 4, 2)), (None, _tile(64, 32, 8, 2))),
+    "gfx942": ((64, _tile(128, 64, 8, 1)), (128, _tile(128, 32, 4, 1)), (None, _tile(64, 32, 8, 1))),
     "interp": ((None, _tile(32, 64, 4, 1)),),
 }
 KEY_GRAD = {
     "sm_80": ((64, _tile(32, 128, 8, 2)), (128, _tile(64, 64, 8, 2)), (None, _tile(32, 32, 8, 1))),
-    "sm_90": (
-        (64, _tile(64, 128, 8, 2, descriptors=True)),
-        (128, _tile(32, 128, 8, 2, descriptors=True)),
-        (None, _tile(32, 32, 8, 2, descriptors=True)),
-    ),
+    "sm_90": ((64, _tma(64, 128, 8, 2)), (128, _tma(32, 128, 8, 2)), (None, _tile(32, 32, 8, 1))),
+    "sm_100": ((64, _tma(64, 128, 8, 2)), (128, _tma(64, 64, 8, 2)), (None, _tma(32, 32, 8, 2))),
+    "sm_120": ((64, _tile(32, 128, 8, 2)), (128, _tile(64, 64, 8, 2)), (None, _tile(32, 32, 8, 1))),
+    "gfx942": ((128, _tile(32, 128, 8, 1)), (None, _tile(32, 32, 8, 1))),
     "interp": ((None, _tile(64, 32, 4, 1)),),
 }
 DELTA = {
