@@ -160,7 +160,12 @@ class BuildNative(build_ext):
                 for name in names if X86 else ("baseline",):
                     target = f"{pathlib.Path(source).stem}.{name}.o"
                     variables = {
-                        "extra": [*CAPABILITIES[name], "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
+                        "extra": [
+                            *CAPABILITIES[name],
+                            "-fno-exceptions",
+                            "-Wno-uninitialized",
+                            f"-DLISA_CAPABILITY={name}",
+                        ]
                     }
                     objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
             ninja.build(str(extension), "link", objects)
