@@ -192,45 +192,72 @@ class BackwardUnit {
 
   // Scores become weights, gradients of weights become gradients of scores.
   void weigh(const SeenPanel& panel, int rows) {
-    const int columns = static_cast<int>(round_up(panel.count, kLanes));
-    const bool whole = !panel.limits && panel.count == columns;
-    const float factor = p_.scale * kLog2E;
-    const auto cell = [&](int row, int column, Vec& weight, Vec& grad) {
-      const int64_t place = row * kPanelTokens + column;
-      weight = exp2_nonpositive<Products>(load(scratch_.weights + place) * factor - scratch_.lse2[row]);
-      if (!whole) weight = keep_lanes(weight, panel.seen_by(row) - column, 0.f);
-      grad = weight * (load(scratch_.grad_scores + place) - scratch_.delta[row]);
-    };
+    // What is computed in the columns behind the last key goes nowhere, unless that key's pair holds one of them.
+    const bool whole = !panel.limits && panel.count % Products::kPack == 0;
+    whole ? weigh<true>(panel, rows) : weigh<false>(panel, rows);
+  }
+
+  // A row's share of weigh: weight and gradient of 16 (8, 4) scores.
+  template <bool kWhole>
+  struct Row {
+    float *weights, *grads;
+    Vec lse2, delta;
+    float factor;
+    int seen;
+
+    Row(const BackwardUnit& unit, const SeenPanel& panel, int row)
+        : weights(unit.scratch_.weights + row * kPanelTokens),
+          grads(unit.scratch_.grad_scores + row * kPanelTokens),
+          lse2(unit.scratch_.lse2[row] - Vec{}),
+          delta(unit.scratch_.delta[row] - Vec{}),
+          factor(unit.p_.scale * kLog2E),
+          seen(kWhole ? panel.count : panel.seen_by(row)) {}
+
+    void cell(int column, Vec& weight, Vec& grad) const {
+      weight = exp2_nonpositive<Products>(load(weights + column) * factor - lse2);
+      if (!kWhole) weight = keep_lanes(weight, seen - column, 0.f);
+      grad = weight * (load(grads + column) - delta);
+    }
+  };
+
+  template <bool kWhole>
+  void weigh(const SeenPanel& panel, int rows) {
     if constexpr (Products::kPack == 1) {
-      for (int row = 0; row < rows; ++row)
-        for (int column = 0; column < columns; column += kLanes) {
+      for (int i = 0; i < rows; ++i) {
+        const Row<kWhole> row(*this, panel, i);
+        for (int column = 0; column < panel.count; column += kLanes) {
           Vec weight, grad;
-          cell(row, column, weight, grad);
-          store(scratch_.weights + row * kPanelTokens + column, weight);
-          store(scratch_.grad_scores + row * kPanelTokens + column, grad);
+          row.cell(column, weight, grad);
+          store(row.weights + column, weight);
+          store(row.grads + column, grad);
         }
+      }
     } else {
-      weigh_pairs(rows, columns, cell);
+      weigh_pairs<kWhole>(panel, rows);
     }
   }
 
 #if defined(__AVX512BF16__)
   // Pairs of queries overwrite the scores; pair i lies where row i was, which has been read by then.
-  template <typename Cell>
-  void weigh_pairs(int rows, int columns, Cell cell) {
+  template <bool kWhole>
+  void weigh_pairs(const SeenPanel& panel, int rows) {
     auto* by_row = reinterpret_cast<uint16_t*>(scratch_.grad_score_rows);
-    for (int row = 0; row < rows; row += 2)
-      for (int column = 0; column < columns; column += kLanes) {
-        Vec weight[2] = {}, grad[2] = {};
-        cell(row, column, weight[0], grad[0]);
-        if (row + 1 < rows) cell(row + 1, column, weight[1], grad[1]);
+    for (int i = 0; i < rows; i += 2) {
+      const bool odd = i + 1 < rows;
+      const Row<kWhole> first(*this, panel, i), second(*this, panel, odd ? i + 1 : i);
+      for (int column = 0; column < panel.count; column += kLanes) {
+        Vec weight[2], grad[2];
+        first.cell(column, weight[0], grad[0]);
+        second.cell(column, weight[1], grad[1]);
+        if (!odd) weight[1] = grad[1] = Vec{};
         const __m512i grads = to_bfloat16(grad[0], grad[1]);
-        store_vector(by_row + row * kPanelTokens + column, _mm512_castsi512_si256(grads));
-        store_vector(by_row + (row + 1) * kPanelTokens + column, _mm512_extracti64x4_epi64(grads, 1));
-        const int64_t pair = row / 2 * kPanelTokens + column;
+        store_vector(by_row + i * kPanelTokens + column, _mm512_castsi512_si256(grads));
+        store_vector(by_row + (i + 1) * kPanelTokens + column, _mm512_extracti64x4_epi64(grads, 1));
+        const int64_t pair = i / 2 * kPanelTokens + column;
         store_vector(scratch_.weights + pair, interleave(to_bfloat16(weight[0], weight[1])));
         store_vector(scratch_.grad_scores + pair, interleave(grads));
       }
+    }
   }
 
   // 16 values of an even row and then of the odd one, as 16 pairs.
