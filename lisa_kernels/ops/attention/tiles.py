@@ -40,6 +40,12 @@ def _tma(queries: int, keys: int, warps: int, stages: int) -> AttentionTile:
     return dataclasses.replace(_tile(queries, keys, warps, stages), DESCRIPTORS=True)
 
 
+def _wide(queries: int, keys: int, warps: int, stages: int) -> AttentionTile:
+    """fp32 on NVIDIA: tensor cores.  Errors of forward and gradients are those of fp32 products (within 3 % rms)."""
+    return dataclasses.replace(_tile(queries, keys, warps, stages), PRECISION="tf32x3")
+
+
+_NVIDIA = ("sm_80", "sm_90", "sm_100", "sm_120")
 # Half precision.
 FORWARD = {
     "sm_80": ((128, _tile(128, 64, 8, 2)), (None, _tile(64, 32, 8, 2))),
@@ -65,6 +71,25 @@ KEY_GRAD = {
     "gfx942": ((128, _tile(32, 128, 8, 1)), (None, _tile(32, 32, 8, 1))),
     "interp": ((None, _tile(64, 32, 4, 1)),),
 }
+# fp32.  Three products of split operands take registers: small tiles.
+WIDE_FORWARD = {
+    **dict.fromkeys(_NVIDIA, ((64, _wide(64, 32, 8, 2)), (128, _wide(32, 32, 4, 2)), (None, _wide(16, 32, 8, 1)))),
+    "gfx942": ((128, _tile(64, 32, 8, 1)), (None, _tile(32, 32, 8, 1))),
+    "interp": FORWARD["interp"],
+}
+WIDE_QUERY_GRAD = {
+    **dict.fromkeys(_NVIDIA, ((64, _wide(32, 32, 4, 2)), (128, _wide(32, 16, 8, 1)), (None, _wide(16, 16, 8, 1)))),
+    "gfx942": ((128, _tile(32, 32, 8, 1)), (None, _tile(16, 16, 4, 1))),
+    "interp": QUERY_GRAD["interp"],
+}
+WIDE_KEY_GRAD = {
+    **dict.fromkeys(_NVIDIA, ((64, _wide(32, 32, 8, 2)), (128, _wide(32, 32, 8, 2)), (None, _wide(16, 16, 8, 1)))),
+    "gfx942": ((128, _tile(32, 32, 8, 1)), (None, _tile(16, 16, 4, 1))),
+    "interp": KEY_GRAD["interp"],
+}
+# By kernel, for half precision and for fp32.
+HALF = {"forward": FORWARD, "query_grad": QUERY_GRAD, "key_grad": KEY_GRAD}
+WIDE = {"forward": WIDE_FORWARD, "query_grad": WIDE_QUERY_GRAD, "key_grad": WIDE_KEY_GRAD}
 DELTA = {
     **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, RowTile()),)),
     "interp": ((None, RowTile(QUERIES=32)),),

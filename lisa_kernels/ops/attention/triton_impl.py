@@ -16,7 +16,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from lisa_kernels.core.launch import launch
 from lisa_kernels.core.targets import current_target
-from lisa_kernels.core.tiling import Rows, pick
+from lisa_kernels.core.tiling import pick
 from lisa_kernels.ops.attention import kernels_forward, kernels_key_grad, kernels_query_grad, tiles
 from lisa_kernels.ops.attention.kernels import PLAN_TILE
 from lisa_kernels.ops.attention.strides import dense_heads, laid_out_like
@@ -49,7 +49,7 @@ def forward(
     if k.shape[0] == 0:
         return out.zero_(), lse2.fill_(torch.inf)
     q, k, v = (_readable(x) for x in (q, k, v))
-    tile = _pick(tiles.FORWARD, (q, k, v), reordered)
+    tile = _pick("forward", (q, k, v), reordered)
     rows = tile.QUERIES, tile.KEYS, tile.KEYS
     launch(
         kernels_forward.attention_forward_kernel, (len(order_q) * (PLAN_TILE.value // tile.QUERIES),),
@@ -88,7 +88,7 @@ def backward(
     plan = row_lse2, row_delta, tokens_q, tokens_k, words, head_type
     operands = q, k, v, grad_out
     if needs[0]:
-        tile = _pick(tiles.QUERY_GRAD, operands, reordered)
+        tile = _pick("query_grad", operands, reordered)
         rows = tile.QUERIES, tile.KEYS, tile.KEYS, tile.QUERIES
         launch(
             kernels_query_grad.attention_query_grad_kernel, (len(order_q) * (PLAN_TILE.value // tile.QUERIES),),
@@ -97,7 +97,7 @@ def backward(
             SAME_STRIDES=_same_strides(k, v),
         )  # fmt: skip
     if wanted[1]:
-        tile = _pick(tiles.KEY_GRAD, operands, reordered)
+        tile = _pick("key_grad", operands, reordered)
         rows = tile.QUERIES, tile.KEYS, tile.KEYS, tile.QUERIES
         launch(
             kernels_key_grad.attention_key_grad_kernel, (len(order_k) * heads_k * (PLAN_TILE.value // tile.KEYS),),
@@ -120,10 +120,10 @@ def _laid_out(grads: Any, given: tuple[Tensor, ...], needs: list[bool]) -> tuple
     )
 
 
-def _pick(table: dict[str, Rows[AttentionTile]], operands: tuple[Tensor, ...], reordered: bool) -> AttentionTile:
+def _pick(kernel: str, operands: tuple[Tensor, ...], reordered: bool) -> AttentionTile:
     """Return the tile of a call; without descriptors where its rows are gathered or memory is not aligned."""
-    columns = max(triton.next_power_of_2(x.shape[2]) for x in operands)
-    tile = pick(table, current_target(operands[0].device), columns)
+    tables = tiles.WIDE if operands[0].dtype == torch.float32 else tiles.HALF
+    tile = pick(tables[kernel], current_target(operands[0].device), max(map(_columns, operands)))
     if tile.DESCRIPTORS and (reordered or not all(map(_is_aligned, operands))):
         return dataclasses.replace(tile, DESCRIPTORS=False)
     return tile
