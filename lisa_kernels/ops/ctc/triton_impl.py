@@ -1,0 +1,186 @@
+"""Host code of the Triton kernels: allocate, pick tiles, launch.  Nothing on the device is read here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lisa_kernels.core.launch import launch
+from lisa_kernels.core.targets import current_target
+from lisa_kernels.core.tiling import pick
+from lisa_kernels.ops.ctc import kernels, kernels_recursion, kernels_target, tiles
+from lisa_kernels.ops.ctc.reference import stored_by_class
+
+# States of all frames up to this size are kept, more are recomputed from checkpoints.
+_STORED_BYTES = 64 << 20
+# What a thread loads or stores at once.
+_ACCESS_BYTES = 16
+
+
+def refuse(named: dict[str, Any]) -> str | None:
+    """Return why these kernels cannot run a call, or None."""
+    if named["logits"].dtype == torch.float64:
+        return "float64 logits; its states and emissions are float32: use the cuda, cpu or reference backend"
+    return None
+
+
+def forward(
+    logits: Tensor,
+    targets: Tensor,
+    logit_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    zero_infinity: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits = _dense_classes(logits)
+    problem = _Problem(logits, targets, target_lengths, blank)
+    frames, batch, classes = logits.shape
+    floats = functools.partial(torch.empty, dtype=torch.float32, device=logits.device)
+    integers = functools.partial(torch.empty, dtype=torch.int32, device=logits.device)
+    loss, row_max, log_sum = floats(batch), floats(frames, batch), floats(frames, batch)
+
+    by_class = stored_by_class(targets, batch, classes)
+    position_classes, following, count = problem.positions(links=save and by_class)
+    entries = frames * problem.positions_room
+    emissions, emission_exponents = floats(entries), integers(entries)
+    rows_tile = problem.rows_tile
+    launch(
+        kernels.ctc_rows_kernel, problem.rows_grid, logits, row_max, log_sum, emissions, emission_exponents,
+        position_classes, logit_lengths, *problem.target, frames, batch, problem.labels_room,
+        *problem.in_vectors(logits), tile=rows_tile, VECTOR=problem.vector(logits),
+        ONE_BLOCK=classes <= rows_tile.BLOCK,
+    )  # fmt: skip
+
+    storage = _Storage.of(frames, problem.positions_room, save=save)
+    states = storage.rows * 4 * problem.positions_room
+    mantissas, exponents = floats(states), integers(states)
+    walk = (emissions, emission_exponents, position_classes, logit_lengths, *problem.target, frames)
+    launch(
+        kernels_recursion.ctc_meet_kernel, (2 * batch,), mantissas, exponents, *walk, problem.labels_room,
+        storage.chunk, storage.rows, tile=problem.states_tile, SAVE=save,
+    )  # fmt: skip
+    occupancy = floats((frames * batch * classes if by_class else entries) if save else 0)
+    joint = floats(entries) if save and by_class else occupancy
+    launch(
+        kernels_recursion.ctc_part_kernel, (2 * batch,), loss, row_max, log_sum, joint, mantissas, exponents, *walk,
+        batch, problem.labels_room, storage.chunk, storage.rows, tile=problem.states_tile,
+        ZERO_INFINITY=zero_infinity, SAVE=save,
+    )  # fmt: skip
+    if save:
+        launch(
+            kernels.ctc_occupancy_kernel, problem.rows_grid, joint, occupancy, log_sum, position_classes, following,
+            count, logit_lengths, *problem.target, frames, batch, problem.labels_room, targets.numel(), classes,
+            tile=rows_tile, BY_CLASS=by_class,
+        )  # fmt: skip
+    return loss, row_max, log_sum, occupancy
+
+
+def backward(
+    grad_loss: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    row_max: Tensor,
+    log_sum: Tensor,
+    occupancy: Tensor,
+    blank: int,
+    needs: list[bool],
+) -> Tensor:
+    # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
+    grad_logits = torch.empty_like(logits)
+    dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
+    logits = _dense_classes(logits)
+    problem = _Problem(logits, targets, target_lengths, blank)
+    frames, batch, classes = logits.shape
+    by_class = stored_by_class(targets, batch, classes)
+    links = (None, None, None) if by_class else problem.positions(links=True)
+    launch(
+        kernels.ctc_grad_kernel, problem.rows_grid, grad_loss, logits, row_max, log_sum, occupancy, *links,
+        *problem.target, dense, frames, batch, problem.labels_room, *problem.in_vectors(logits, dense),
+        tile=problem.rows_tile, VECTOR=problem.vector(logits, dense), BY_CLASS=by_class,
+        ONE_BLOCK=classes <= problem.rows_tile.BLOCK,
+    )  # fmt: skip
+    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+
+
+class _Problem:
+    """Shapes, tiles and the arrays of positions of one call."""
+
+    def __init__(self, logits: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> None:
+        self.frames, self.batch, self.classes = logits.shape
+        self.targets, self.blank = targets, blank
+        padded = targets.dim() == 2
+        # Labels that one target may have by the shapes alone.
+        self.labels_room = targets.shape[1] if padded else targets.numel()
+        self.positions_room = targets.numel() + self.batch
+        # What find_target takes.
+        self.target = (target_lengths, None if padded else _offsets(targets, target_lengths))
+        target = current_target(logits.device)
+        self.rows_tile = pick(tiles.ROWS, target, self.classes)
+        self.states_tile = pick(tiles.STATES, target, self.labels_room)
+        self.rows_grid = (-(-self.frames // self.rows_tile.ROWS) * self.batch,)
+
+    def positions(self, *, links: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the class of each position and, with ``links``, the next of the same class and their count."""
+        room, device = self.positions_room, self.targets.device
+        found = [torch.empty(room, dtype=torch.int32, device=device) for _ in range(3 if links else 1)]
+        classes, following, count = found if links else (*found, None, None)
+        grid = (-(-(self.labels_room + 1) // self.states_tile.BLOCK) * self.batch,)
+        launch(
+            kernels_target.ctc_positions_kernel, grid, self.targets, *self.target, classes, following, count,
+            self.batch, self.labels_room, self.classes, self.blank, tile=self.states_tile, LINKS=links,
+        )  # fmt: skip
+        return classes, following, count
+
+    def vector(self, *tensors: Tensor) -> int:
+        """Return the largest power of 2 that divides classes, strides and alignment: elements of one access."""
+        common = self.classes
+        for tensor in tensors:
+            start = tensor.storage_offset() if tensor.is_meta else tensor.data_ptr() // tensor.element_size()
+            common = math.gcd(common, start, tensor.stride(0), tensor.stride(1))
+        return math.gcd(common, _ACCESS_BYTES // tensors[0].element_size())
+
+    def in_vectors(self, *tensors: Tensor) -> tuple[int, ...]:
+        """Return the number of classes, and the strides of frames and utterances of each tensor, in vectors."""
+        vector = self.vector(*tensors)
+        strides = (stride // vector for tensor in tensors for stride in tensor.stride()[:2])
+        return self.classes // vector, *strides
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    """Rows of states of one direction, as ``kernels_recursion`` lays them out."""
+
+    chunk: int
+    rows: int
+
+    @classmethod
+    def of(cls, frames: int, positions: int, *, save: bool) -> _Storage:
+        if not save:
+            return cls(1, 2 + kernels_recursion.EXTRA_ROWS.value)
+        half = -(-frames // 2)
+        # 8 bytes each for a blank and a label, in two directions.
+        fits = 32 * half * positions <= _STORED_BYTES
+        chunk = half + 1 if fits else math.isqrt(half) + 1
+        return cls(chunk, chunk - 1 + half // chunk + 1 + kernels_recursion.EXTRA_ROWS.value)
+
+
+def _offsets(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Return where each concatenated target begins, and the end of the last, ``[N + 1]``; within ``targets``."""
+    ends = target_lengths.clamp(0, targets.numel()).cumsum(0).clamp(max=targets.numel())
+    return torch.nn.functional.pad(ends, (1, 0))
+
+
+def _is_dense(logits: Tensor) -> bool:
+    """Whether a row of classes is contiguous, as the kernels need it."""
+    return logits.stride(-1) == 1 or logits.shape[-1] == 1
+
+
+def _dense_classes(logits: Tensor) -> Tensor:
+    return logits if _is_dense(logits) else logits.contiguous()
