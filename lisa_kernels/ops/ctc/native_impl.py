@@ -1,9 +1,18 @@
-"""Host code of the C++ kernels: hands the call to ``torch.ops.lisa_C``."""
+"""Host code of the C++ kernels, for the CPU and for NVIDIA GPUs."""
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from lisa_kernels.core import native
+
+# States of the recursion up to this size are kept for all frames; beyond it they are recomputed from checkpoints, and
+# memory grows with the square root of the frames.
+KEPT_BYTES = 64 << 20
 
 
 def forward(
@@ -15,9 +24,11 @@ def forward(
     zero_infinity: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.ops.lisa_C.ctc_loss_fwd(
-        _dense_classes(logits), targets, logit_lengths, target_lengths, blank, zero_infinity, save
-    )
+    args = (_dense_classes(logits), targets, logit_lengths, target_lengths, blank, zero_infinity, save)
+    if not _on_cuda(logits):
+        return torch.ops.lisa_C.ctc_loss_fwd(*args)
+    with _device_of(logits):
+        return native.ops().ctc_loss_cuda_fwd(*args, KEPT_BYTES, native.stream(logits))
 
 
 def backward(
@@ -34,10 +45,25 @@ def backward(
     # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
     grad_logits = torch.empty_like(logits)
     dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    torch.ops.lisa_C.ctc_loss_bwd(
-        grad_loss, _dense_classes(logits), targets, target_lengths, row_max, log_sum, occupancy, blank, dense
-    )
+    args = (
+        grad_loss, _dense_classes(logits), targets, target_lengths, row_max, log_sum, occupancy, blank, dense,
+    )  # fmt: skip
+    if _on_cuda(logits):
+        with _device_of(logits):
+            native.ops().ctc_loss_cuda_bwd(*args, native.stream(logits))
+    else:
+        torch.ops.lisa_C.ctc_loss_bwd(*args)
     return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+
+
+def _on_cuda(logits: Tensor) -> bool:
+    """Whether the CUDA kernels run: on a GPU, or on CPU tensors where they are built to run without one."""
+    return logits.is_cuda or native.is_redirected()
+
+
+def _device_of(logits: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Kernels are launched on the current device, which must be that of the tensors."""
+    return torch.cuda.device(logits.device) if logits.is_cuda else contextlib.nullcontext()
 
 
 def _is_dense(logits: Tensor) -> bool:

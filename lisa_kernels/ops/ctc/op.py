@@ -97,7 +97,7 @@ _OP = define_op(
     backward="(Tensor grad_loss, Tensor logits, Tensor targets, Tensor target_lengths, Tensor row_max, Tensor log_sum,"
     " Tensor occupancy, int blank, bool[] needs) -> (Tensor grad_logits)",
     fakes=(_fake_forward, _fake_backward),
-    backends=("triton", "cpu", "reference"),
+    backends=("cuda", "triton", "cpu", "reference"),
     check_values=_check_values,
 )
 

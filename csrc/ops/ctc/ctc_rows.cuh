@@ -1,0 +1,250 @@
+// Dense passes over rows of logits: statistics and emissions, and the gradient.  A row belongs to a warp, or to a block
+// where it has many classes.
+#pragma once
+#include "ctc_reduce.cuh"
+#include "ctc_target.cuh"
+
+namespace lisa::ctc {
+
+constexpr int kRowBlock = 256;
+// Rows of more classes get a whole block.
+constexpr int kMostClassesOfAWarp = 1024;
+
+// Elements of In in one access of 128 bits.
+template <typename In>
+constexpr int kVector = 16 / static_cast<int>(sizeof(In));
+// Accesses of a row that a thread holds in registers, so that the row is read once: 32 floats, 16 doubles.
+template <typename In>
+constexpr int kHeld = 128 / static_cast<int>(sizeof(RealOf<In>)) / kVector<In>;
+
+// The threads of a row.
+template <int kThreads>
+struct RowThreads {
+  static constexpr int kRows = kRowBlock / kThreads;
+  static __device__ int lane() { return threadIdx.x % kThreads; }
+  static __device__ void sync() {
+    if constexpr (kThreads == kWarp)
+      __syncwarp();
+    else
+      __syncthreads();
+  }
+};
+
+// To all threads of a row, in a fixed order.
+template <int kThreads, typename T, typename Combine>
+__device__ inline T reduce_row(T value, Combine combine) {
+  value = reduce_warp(value, combine);
+  if constexpr (kThreads == kRowBlock) {
+    __shared__ T warps[kRowBlock / kWarp];
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    value = warps[0];
+#pragma unroll
+    for (int i = 1; i < kRowBlock / kWarp; ++i) value = combine(value, warps[i]);
+  }
+  return value;
+}
+
+// Elements between the last 128-bit boundary at or before `p` and `p`.
+template <typename In>
+__device__ inline int elements_past_boundary(const In* p) {
+  return static_cast<int>(reinterpret_cast<uintptr_t>(p) % 16 / sizeof(In));
+}
+
+// kCount elements from row[first] on; those outside of [0, count) are `filler`.  One or more accesses of 128 bits where
+// all are inside and `aligned`.
+template <int kCount, typename In>
+__device__ inline void load_elements(const In* row, int first, int count, bool aligned, RealOf<In> filler,
+                                     RealOf<In> (&out)[kCount]) {
+  constexpr int kAccesses = (kCount * static_cast<int>(sizeof(In)) + 15) / 16;
+  if (aligned && first >= 0 && first + kCount <= count) {
+    union {
+      uint4 words[kAccesses];
+      In elements[kAccesses * kVector<In>];
+    } loaded;
+#pragma unroll
+    for (int a = 0; a < kAccesses; ++a) loaded.words[a] = reinterpret_cast<const uint4*>(row + first)[a];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) out[i] = to_real(loaded.elements[i]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] = first + i >= 0 && first + i < count ? to_real(row[first + i]) : filler;
+}
+
+// The same way back.
+template <int kCount, typename Out>
+__device__ inline void store_elements(Out* row, int first, int count, const RealOf<Out> (&in)[kCount]) {
+  static_assert(kCount == kVector<Out>, "one access");
+  union {
+    uint4 words;
+    Out elements[kCount];
+  } rounded;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) from_real(in[i], rounded.elements[i]);
+  if (first >= 0 && first + kCount <= count) {
+    *reinterpret_cast<uint4*>(row + first) = rounded.words;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i)
+    if (first + i >= 0 && first + i < count) row[first + i] = rounded.elements[i];
+}
+
+struct RowIndex {
+  int64_t t, n;
+};
+
+// Rows in the order of memory, whichever of T and N comes first in it.
+__device__ inline RowIndex row_index(const Problem& p, int64_t row) {
+  if (p.stride_t >= p.stride_n) return {row / p.batch, row % p.batch};
+  return {row % p.frames, row / p.frames};
+}
+
+template <typename Real>
+struct RowStatistics {
+  Real max, log_sum;
+};
+
+__device__ inline double log_of_sum(double sum, double) { return log(sum); }
+// A confident model's sum is 1 and little more: what rounding to fp32 leaves is added again.
+__device__ inline float log_of_sum(double sum, float) {
+  const float rounded = static_cast<float>(sum);
+  return logf(rounded) + static_cast<float>((sum - static_cast<double>(rounded)) / static_cast<double>(rounded));
+}
+
+template <int kThreads, typename In>
+__device__ inline RowStatistics<RealOf<In>> row_statistics(const In* row, int classes) {
+  using Real = RealOf<In>;
+  constexpr int kTile = kThreads * kHeld<In> * kVector<In>;
+  const int lead = elements_past_boundary(row), lane = RowThreads<kThreads>::lane();
+  const Real lowest = -infinity<Real>();
+  Real max = lowest, sum = Real(0);
+  for (int tile = 0; tile < classes + lead; tile += kTile) {
+    Real x[kHeld<In>][kVector<In>];
+    Real largest = max;
+#pragma unroll
+    for (int h = 0; h < kHeld<In>; ++h) {
+      const int first = tile + (h * kThreads + lane) * kVector<In> - lead;
+      load_elements(row, first, classes, true, lowest, x[h]);
+#pragma unroll
+      for (int i = 0; i < kVector<In>; ++i) largest = larger(x[h][i], largest);
+    }
+    largest = reduce_row<kThreads>(largest, Larger());
+    // Of nothing but -inf up to here the sum is 0, and NaN if there was a NaN.
+    const Real origin = largest == lowest ? Real(0) : largest;
+    Real sums[kVector<In>] = {};
+#pragma unroll
+    for (int h = 0; h < kHeld<In>; ++h)
+#pragma unroll
+      for (int i = 0; i < kVector<In>; ++i) sums[i] += exp_of(x[h][i] - origin);
+    Real tile_sum = Real(0);
+#pragma unroll
+    for (int i = 0; i < kVector<In>; ++i) tile_sum += sums[i];
+    sum = tile == 0 ? tile_sum : sum * exp_of(max - origin) + tile_sum;
+    max = largest;
+  }
+  const double total = reduce_row<kThreads>(static_cast<double>(sum), Sum());
+  // A row of nothing but -inf has no softmax.
+  return {max, max == lowest ? not_a_number(Real(0)) : log_of_sum(total, Real(0))};
+}
+
+// From a logit to its probability.  In fp64 up to the fraction: in fp32 the rounding of (x - max) * log2(e) alone is
+// 5e-7 of a probability near e^-10, as large as all other errors together.
+template <typename Real>
+__device__ inline Scaled<Real> emission_of(Real x, RowStatistics<Real> row) {
+  constexpr double kLog2E = 1.4426950408889634;
+  const double y =
+      (static_cast<double>(x) - static_cast<double>(row.max)) * kLog2E - static_cast<double>(row.log_sum) * kLog2E;
+  if (y == -infinity<double>()) return scaled_zero<Real>();
+  const double held_y = y < kLowestEmission<Real> ? kLowestEmission<Real> : y;
+  const double whole = rint(held_y);
+  return {exp2_centred(static_cast<Real>(held_y - whole)), static_cast<IntOf<Real>>(whole)};
+}
+
+// One read of the logits: statistics of each row, and the emissions of blank and labels.
+template <typename In, int kThreads>
+__global__ void __launch_bounds__(kRowBlock) ctc_emissions_kernel(Forward call) {
+  using Real = RealOf<In>;
+  using Row = RowThreads<kThreads>;
+  const Problem& p = call.problem;
+  const int64_t index = int64_t{blockIdx.x} * Row::kRows + threadIdx.x / kThreads;
+  if (index >= p.frames * p.batch) return;
+  const RowIndex at = row_index(p, index);
+  const Utterance u = utterance_of(call, at.n);
+  Real& row_max = static_cast<Real*>(p.row_max)[at.t * p.batch + at.n];
+  Real& log_sum = static_cast<Real*>(p.log_sum)[at.t * p.batch + at.n];
+  if (at.t >= u.frames) {
+    if (Row::lane() == 0) row_max = Real(0), log_sum = at.t < u.valid_frames ? not_a_number(Real(0)) : infinity<Real>();
+    return;
+  }
+  const In* row = static_cast<const In*>(p.logits) + at.t * p.stride_t + at.n * p.stride_n;
+  const RowStatistics<Real> statistics = row_statistics<kThreads>(row, static_cast<int>(p.classes));
+  if (Row::lane() == 0) row_max = statistics.max, log_sum = statistics.log_sum;
+
+  Scaled<Real>* out = static_cast<Scaled<Real>*>(call.emissions) + row_of(p, u.target, u.labels, at.t);
+  for (int slot = Row::lane(); slot <= u.labels; slot += kThreads) {
+    const int64_t label = slot == 0 ? p.blank : label_at(p, u.target.start + slot - 1);
+    // NaN passes through the whole recursion into the loss.
+    out[slot] = statistics.log_sum == statistics.log_sum
+                    ? emission_of(to_real(row[is_class(p, label) ? label : p.blank]), statistics)
+                    : Scaled<Real>{not_a_number(Real(0)), 0};
+  }
+}
+
+// grad = weight * (softmax - occupancy): one read of the logits, one write of the gradient.
+template <typename Out, int kThreads>
+__global__ void __launch_bounds__(kRowBlock) ctc_gradient_kernel(Backward call) {
+  using Real = RealOf<Out>;
+  using Row = RowThreads<kThreads>;
+  const Problem& p = call.problem;
+  const int64_t index = int64_t{blockIdx.x} * Row::kRows + threadIdx.x / kThreads;
+  if (index >= p.frames * p.batch) return;
+  const RowIndex at = row_index(p, index);
+  const int classes = static_cast<int>(p.classes), lane = Row::lane();
+  const RowStatistics<Real> row{static_cast<const Real*>(p.row_max)[at.t * p.batch + at.n],
+                                static_cast<const Real*>(p.log_sum)[at.t * p.batch + at.n]};
+  Out* grad = static_cast<Out*>(call.grad_logits) + at.t * call.grad_stride_t + at.n * call.grad_stride_n;
+  const int lead = elements_past_boundary(grad);
+
+  if (!(row.log_sum < infinity<Real>())) {
+    Real filler[kVector<Out>];
+#pragma unroll
+    for (int i = 0; i < kVector<Out>; ++i) filler[i] = row.log_sum != row.log_sum ? row.log_sum : Real(0);
+    for (int first = lane * kVector<Out> - lead; first < classes; first += kThreads * kVector<Out>)
+      store_elements(grad, first, classes, filler);
+    return;
+  }
+
+  const Out* logits = static_cast<const Out*>(p.logits) + at.t * p.stride_t + at.n * p.stride_n;
+  const bool logits_aligned = elements_past_boundary(logits) == lead;
+  const Real weight = static_cast<const Real*>(call.grad_loss)[at.n];
+  const Real* occupancy = static_cast<const Real*>(p.occupancy);
+  if (p.by_class) occupancy += (at.n * p.frames + at.t) * p.classes;
+  const bool occupancy_aligned = elements_past_boundary(occupancy) == lead % kVector<Real>;
+  for (int first = lane * kVector<Out> - lead; first < classes; first += kThreads * kVector<Out>) {
+    Real x[kVector<Out>], share[kVector<Out>] = {};
+    load_elements(logits, first, classes, logits_aligned, row.max, x);
+    if (p.by_class) load_elements(occupancy, first, classes, occupancy_aligned, Real(0), share);
+#pragma unroll
+    // Times the upstream gradient last: where softmax and occupancy cancel, their roundings are all that is left.
+    for (int i = 0; i < kVector<Out>; ++i) x[i] = (exp_of((x[i] - row.max) - row.log_sum) - share[i]) * weight;
+    store_elements(grad, first, classes, x);
+  }
+  if (p.by_class) return;
+
+  // The few classes of the target over what other threads wrote.
+  Row::sync();
+  const Target target = target_of(p, at.n);
+  const Slot* sorted = static_cast<const Slot*>(p.sorted_slots) + target.position;
+  occupancy += row_of(p, target, target.labels, at.t);
+  for (int i = lane; i <= target.labels; i += kThreads) {
+    Real share;
+    if (!sum_of_class(p, sorted, target.labels + 1, i, occupancy, share)) continue;
+    const int32_t c = sorted[i].class_number;
+    from_real((exp_of((to_real(logits[c]) - row.max) - row.log_sum) - share) * weight, grad[c]);
+  }
+}
+
+}  // namespace lisa::ctc

@@ -1,0 +1,291 @@
+// The recursion over frames: states in registers, one shift by a lane a frame.
+//
+// Both directions of time run the same code.  Backward in time everything is counted from the other end: step i is
+// frame T-1-i, label j is label S-1-j, blank j is blank S-j.  A lane holds kPairs pairs of label j and blank j+1; blank
+// 0, the lead, which nothing but itself enters, is held beside them.  Pairs beyond the target hold what nothing of the
+// target ever depends on, since paths only go up.
+#pragma once
+#include <cuda_pipeline_primitives.h>
+
+#include "ctc_reduce.cuh"
+#include "ctc_target.cuh"
+
+namespace lisa::ctc {
+
+constexpr int kFramesPerNormalisation = 8;
+
+// How a direction of an utterance is laid out over threads: kWarps warps, each with kPairs pairs a lane, take a strip
+// of the target at a time.  A single warp never meets a block barrier.
+template <typename Real_, int kPairs_, int kWarps_>
+class Plan {
+  static constexpr int kWords = static_cast<int>(sizeof(Real_)) / 4;
+
+ public:
+  using Real = Real_;
+  static constexpr int kPairs = kPairs_, kWarps = kWarps_;
+  // A single warp shares its block with that of the other direction.
+  static constexpr int kThreads = kWarps == 1 ? 2 * kWarp : kWarps * kWarp;
+  static constexpr int kStrip = kWarps * kWarp * kPairs;
+  // Frames that are fetched ahead: about 700 cycles of work for any kPairs.
+  static constexpr int kAhead = 4 / kWords <= kPairs ? 2 : 8 / kWords / kPairs;
+  // Values a lane fetches for a frame: its labels' emissions, the blank's, and of the other direction its labels, its
+  // blanks and the blank that meets the lead.
+  static constexpr int kFetched = 3 * kPairs + 2;
+  static constexpr int kSharedBytes =
+      (kAhead * kFetched * kThreads + 2 * kWarps) * static_cast<int>(sizeof(Scaled<Real>));
+
+  static __device__ int warp() { return kWarps == 1 ? 0 : static_cast<int>(threadIdx.x) / kWarp; }
+  static __device__ int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+  // All threads of a direction.
+  static __device__ void sync() {
+    if constexpr (kWarps == 1)
+      __syncwarp();
+    else
+      __syncthreads();
+  }
+};
+
+// One direction of one utterance.  A row of its states is blanks 0..S, then labels 0..S-1, in its own count.
+template <typename Real>
+struct Direction {
+  bool is_forward;
+  int half;  // steps before the meeting
+  Scaled<Real>* rows;
+  Scaled<Real>* borders[2];  // what enters the next strip at each step; strips take turns
+
+  __device__ int label(int j, int labels) const { return is_forward ? j : labels - 1 - j; }
+};
+
+template <typename Real>
+struct Lattice {
+  const Problem* problem;
+  Utterance u;
+  const Scaled<Real>* emissions;  // rows of blank, label 0, ...
+  Real* posteriors;               // likewise
+  Real* blank_parts;              // `parts` a frame
+  int64_t parts;
+
+  __device__ int row_width() const { return 2 * u.labels + 1; }
+};
+
+// Steps `begin` to `end` of a direction.
+template <typename Real>
+struct Steps {
+  int begin, end;
+  const Scaled<Real>* from;  // the states before; null: before the first frame, as if in the first blank
+  Scaled<Real>* to;          // takes the states after; may be null
+  Scaled<Real>* kept;        // takes the states after each step, a row a step; may be null
+  // With posteriors: the other direction's states at the frame of step `begin`; the row before is that of the next one.
+  const Scaled<Real>* other;
+  IntOf<Real> total_exponent;
+};
+
+// States of one strip.
+template <typename P>
+struct States {
+  using Real = typename P::Real;
+  Scaled<Real> lead, label[P::kPairs], blank[P::kPairs];
+
+  __device__ void load(const Scaled<Real>* row, int first, int labels) {
+    lead = row ? row[0] : Scaled<Real>{Real(1), 0};
+#pragma unroll
+    for (int k = 0; k < P::kPairs; ++k) {
+      const bool inside = row && first + k < labels;
+      blank[k] = inside ? row[first + k + 1] : scaled_zero<Real>();
+      label[k] = inside ? row[labels + 1 + first + k] : scaled_zero<Real>();
+    }
+  }
+  __device__ void store(Scaled<Real>* row, int first, int labels) const {
+    if (first == 0) row[0] = lead;
+#pragma unroll
+    for (int k = 0; k < P::kPairs; ++k) {
+      if (first + k >= labels) continue;
+      row[first + k + 1] = blank[k];
+      row[labels + 1 + first + k] = label[k];
+    }
+  }
+  __device__ void normalise() {
+    lead = normalised(lead);
+#pragma unroll
+    for (int k = 0; k < P::kPairs; ++k) blank[k] = normalised(blank[k]), label[k] = normalised(label[k]);
+  }
+};
+
+// What a lane fetches ahead, in shared memory of its own: no other thread reads it, so waiting for it needs no barrier.
+template <typename P, bool kPosterior>
+struct Fetch {
+  using Real = typename P::Real;
+  Scaled<Real>* own;  // kThreads apart
+  const Scaled<Real>* emissions;
+  const Scaled<Real>* other;
+  int emission_stride, other_stride, labels;
+  int emission_at[P::kPairs], other_at[P::kPairs];
+
+  __device__ Fetch(const Lattice<Real>& lattice, const Direction<Real>& direction, const Steps<Real>& steps, int first,
+                   Scaled<Real>* ring)
+      : own(ring + threadIdx.x), labels(lattice.u.labels) {
+    const int width = labels + 1;
+    const int frame = direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin;
+    emissions = lattice.emissions + static_cast<int64_t>(frame) * width;
+    emission_stride = direction.is_forward ? width : -width;
+    other = steps.other;
+    other_stride = -lattice.row_width();
+#pragma unroll
+    for (int k = 0; k < P::kPairs; ++k) {
+      // Pairs beyond the target read what is there, within the row.
+      const int j = smaller(first + k, labels - 1);
+      emission_at[k] = labels == 0 ? 0 : 1 + direction.label(j, labels);
+      other_at[k] = labels == 0 ? 0 : labels - 1 - j;
+    }
+  }
+  __device__ Scaled<Real>* at(int slot, int i) const { return own + (slot * P::kFetched + i) * P::kThreads; }
+
+  __device__ static void copy(Scaled<Real>* to, const Scaled<Real>* from) {
+    __pipeline_memcpy_async(to, from, sizeof(Scaled<Real>));
+  }
+  // Starts to fetch the next frame.
+  __device__ void start(int slot) {
+    copy(at(slot, 0), emissions);
+#pragma unroll
+    for (int k = 0; k < P::kPairs; ++k) copy(at(slot, 1 + k), emissions + emission_at[k]);
+    emissions += emission_stride;
+    if constexpr (kPosterior) {
+      copy(at(slot, 1 + P::kPairs), other + labels);
+#pragma unroll
+      for (int k = 0; k < P::kPairs; ++k) {
+        copy(at(slot, 2 + P::kPairs + k), other + other_at[k]);
+        copy(at(slot, 2 + 2 * P::kPairs + k), other + labels + 1 + other_at[k]);
+      }
+      other += other_stride;
+    }
+  }
+  __device__ Scaled<Real> blank_emission(int slot) const { return *at(slot, 0); }
+  __device__ Scaled<Real> emission(int slot, int k) const { return *at(slot, 1 + k); }
+  __device__ Scaled<Real> other_last_blank(int slot) const { return *at(slot, 1 + P::kPairs); }
+  __device__ Scaled<Real> other_blank(int slot, int k) const { return *at(slot, 2 + P::kPairs + k); }
+  __device__ Scaled<Real> other_label(int slot, int k) const { return *at(slot, 2 + 2 * P::kPairs + k); }
+};
+
+template <typename Real>
+__device__ inline Scaled<Real> from_lane_below(Scaled<Real> x) {
+  return {__shfl_up_sync(kAllLanes, x.mantissa, 1), __shfl_up_sync(kAllLanes, x.exponent, 1)};
+}
+
+// One strip of the target through all steps.
+template <typename P, bool kPosterior>
+__device__ inline void walk_strip(const Lattice<typename P::Real>& lattice,
+                                  const Direction<typename P::Real>& direction, const Steps<typename P::Real>& steps,
+                                  int strip, Scaled<typename P::Real>* ring) {
+  using Real = typename P::Real;
+  constexpr int kPairs = P::kPairs, kAhead = P::kAhead;
+  const int labels = lattice.u.labels, lane = P::lane(), warp = P::warp();
+  const int first = strip * P::kStrip + (warp * kWarp + lane) * kPairs;
+  [[maybe_unused]] Scaled<Real>* halo = ring + kAhead * P::kFetched * P::kThreads;
+  [[maybe_unused]] const bool is_last_of_strip = warp == P::kWarps - 1 && lane == kWarp - 1;
+
+  // Whether the label of the next pair may follow this pair's label without a blank.
+  unsigned skips = 0;
+#pragma unroll
+  for (int k = 0; k < kPairs; ++k) {
+    const int j = first + k;
+    if (j + 1 < labels && label_at(*lattice.problem, lattice.u.target.start + direction.label(j, labels)) !=
+                              label_at(*lattice.problem, lattice.u.target.start + direction.label(j + 1, labels)))
+      skips |= 1u << k;
+  }
+  States<P> states;
+  states.load(steps.from, first, labels);
+
+  Fetch<P, kPosterior> fetch(lattice, direction, steps, first, ring);
+#pragma unroll
+  for (int slot = 0; slot < kAhead; ++slot) {
+    if (steps.begin + slot < steps.end) fetch.start(slot);
+    __pipeline_commit();
+  }
+  int frame = direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin;
+  const int frame_step = direction.is_forward ? 1 : -1;
+  Scaled<Real>* kept = steps.kept;
+  [[maybe_unused]] Real* posteriors = lattice.posteriors + static_cast<int64_t>(frame) * (labels + 1);
+  [[maybe_unused]] const int part = strip * P::kWarps + warp;
+
+  for (int done = 0; done < steps.end - steps.begin; done += kAhead) {
+#pragma unroll
+    for (int slot = 0; slot < kAhead; ++slot) {
+      const int step = steps.begin + done + slot;
+      if (step >= steps.end) break;
+      __pipeline_wait_prior(kAhead - 1);
+
+      Scaled<Real> to_blank[kPairs], above[kPairs];
+#pragma unroll
+      for (int k = 0; k < kPairs; ++k) {
+        to_blank[k] = states.blank[k] + states.label[k];
+        above[k] = skips >> k & 1 ? to_blank[k] : states.blank[k];
+      }
+      Scaled<Real> entering = from_lane_below(above[kPairs - 1]);
+      if constexpr (P::kWarps > 1) {
+        Scaled<Real>* turn = halo + (step & 1) * P::kWarps;
+        if (lane == kWarp - 1) turn[warp] = above[kPairs - 1];
+        if (is_last_of_strip && first + kPairs < labels) direction.borders[strip & 1][step] = above[kPairs - 1];
+        __syncthreads();
+        if (lane == 0 && warp > 0) entering = turn[warp - 1];
+        if (lane == 0 && warp == 0 && strip > 0) entering = direction.borders[~strip & 1][step];
+      }
+      if (first == 0) entering = states.lead;
+
+      [[maybe_unused]] Real in_blanks = Real(0);
+      if constexpr (kPosterior) {
+        if (first == 0) in_blanks = joint(states.lead, fetch.other_last_blank(slot), steps.total_exponent);
+      }
+      const Scaled<Real> blank_emission = fetch.blank_emission(slot);
+      states.lead = emit(states.lead, blank_emission);
+#pragma unroll
+      for (int k = 0; k < kPairs; ++k) {
+        const Scaled<Real> to_label = states.label[k] + (k == 0 ? entering : above[k - 1]);
+        if constexpr (kPosterior) {
+          if (first + k < labels) {
+            in_blanks += joint(to_blank[k], fetch.other_blank(slot, k), steps.total_exponent);
+            posteriors[1 + direction.label(first + k, labels)] =
+                joint(to_label, fetch.other_label(slot, k), steps.total_exponent);
+          }
+        }
+        states.blank[k] = emit(to_blank[k], blank_emission);
+        states.label[k] = emit(to_label, fetch.emission(slot, k));
+      }
+      if ((done + slot + 1) % kFramesPerNormalisation == 0) states.normalise();
+      if constexpr (kPosterior) {
+        in_blanks = reduce_warp(in_blanks, Sum());
+        if (lane == 0) lattice.blank_parts[frame * lattice.parts + part] = in_blanks;
+        posteriors += frame_step * (labels + 1);
+        frame += frame_step;
+      } else if (kept) {
+        states.store(kept, first, labels);
+        kept += lattice.row_width();
+      }
+      if (step + kAhead < steps.end) fetch.start(slot);
+      __pipeline_commit();
+    }
+  }
+  __pipeline_wait_prior(0);
+  states.normalise();
+  if (steps.to) states.store(steps.to, first, labels);
+}
+
+template <typename P>
+__device__ inline int strips_of(int labels) {
+  return P::kWarps == 1 || labels <= P::kStrip ? 1 : (labels + P::kStrip - 1) / P::kStrip;
+}
+
+template <typename P, bool kPosterior>
+__device__ inline void walk(const Lattice<typename P::Real>& lattice, const Direction<typename P::Real>& direction,
+                            const Steps<typename P::Real>& steps, Scaled<typename P::Real>* ring) {
+  if constexpr (P::kWarps == 1) {
+    walk_strip<P, kPosterior>(lattice, direction, steps, 0, ring);
+  } else {
+    const int strips = strips_of<P>(lattice.u.labels);
+    for (int strip = 0; strip < strips; ++strip) {
+      walk_strip<P, kPosterior>(lattice, direction, steps, strip, ring);
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace lisa::ctc
