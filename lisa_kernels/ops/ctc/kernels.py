@@ -28,7 +28,7 @@ def ctc_rows_kernel(
 ):  # fmt: skip
     """Maximum and log-sum of each row, and the emission of each position as mantissa and exponent.
 
-    ONE_BLOCK: a row fits into BLOCK, is read once, and emissions are taken from what was read.
+    ONE_BLOCK: a row fits into BLOCK.
     """
     n, frame, exists = _rows_of(tl.program_id(0).to(tl.int64), batch, frames_room, ROWS)
     classes = class_vectors * VECTOR
@@ -38,16 +38,16 @@ def ctc_rows_kernel(
     column = tl.arange(0, BLOCK)
 
     if ONE_BLOCK:
-        on = valid[:, None] & (column < classes)[None, :]
-        x = tl.load(rows[:, None] + column[None, :], mask=on, other=float("-inf")).to(tl.float32)
+        read = valid[:, None] & (column < classes)[None, :]
+        x = tl.load(rows[:, None] + column[None, :], mask=read, other=float("-inf")).to(tl.float32)
         row_max = tl.max(x, 1)
         total = tl.sum(tl.exp(x - row_max[:, None]), 1)
     else:
         row_max = tl.full([ROWS], float("-inf"), tl.float32)
         total = tl.zeros([ROWS], tl.float32)
         for first in range(0, classes, BLOCK):
-            on = valid[:, None] & (first + column < classes)[None, :]
-            x = tl.load(rows[:, None] + (first + column)[None, :], mask=on, other=float("-inf")).to(tl.float32)
+            read = valid[:, None] & (first + column < classes)[None, :]
+            x = tl.load(rows[:, None] + (first + column)[None, :], mask=read, other=float("-inf")).to(tl.float32)
             raised = tl.maximum(row_max, tl.max(x, 1))
             # Not -inf, of which -inf cannot be taken.
             held = tl.maximum(raised, -3.4e38)
@@ -67,12 +67,9 @@ def ctc_rows_kernel(
         position = first + tl.arange(0, POSITIONS)
         inside = position <= labels
         own = tl.maximum(tl.load(position_classes + at + position, mask=inside, other=0), 0)
-        wanted = tl.broadcast_to(own[None, :], [ROWS, POSITIONS])
         on = valid[:, None] & inside[None, :]
-        if ONE_BLOCK:
-            chosen = tl.gather(x, wanted, 1)
-        else:
-            chosen = tl.load(rows[:, None] + wanted, mask=on, other=0.0).to(tl.float32)
+        # The row is in the L1 cache; tl.gather of what was read compiles for minutes, to shuffles of all of it.
+        chosen = tl.load(rows[:, None] + own[None, :], mask=on, other=0.0).to(tl.float32)
         mantissa, exponent = split_probability(chosen, row_max[:, None], log_sum[:, None])
         to = emission_rows[:, None] + position[None, :]
         tl.store(emissions_out + to, mantissa, mask=on)

@@ -4,9 +4,9 @@ Backward in time the recursion is that of the reversed target on the reversed fr
 code in their own coordinates: blank j, then label j, counted from the direction's start; only what they load and store
 is addressed from the other end.  A state's value is mantissa * 2^exponent (``kernels_scaled.py``).
 
-States are kept in rows of S+1 blanks and S labels; row k of a direction holds them after k frames.  A step loads the row
-before it, the labels also shifted by one, and stores its own: what a shift between threads would cost in Triton, which
-has none, a barrier and the L1 cache do.  Every ``chunk``-th row is a checkpoint; rows between are kept for one chunk at
+States are kept in rows of S+1 blanks and S labels; row k of a direction holds them after k frames.  A step loads the
+row before it, the labels also shifted by one, and stores its own: what a shift between threads would cost in Triton,
+which has none, a barrier and the L1 cache do.  Every ``chunk``-th row is a checkpoint; rows between are kept for one chunk at
 a time and recomputed from its checkpoint when the other direction asks for them.
 """
 
@@ -135,7 +135,7 @@ def ctc_meet_kernel(
         tl.store(mantissas + start + j, tl.where(j == 0, 1.0, 0.0), mask=j < width - 1)
         tl.store(exponents + start + j, tl.where(j == 0, 0, ZERO_EXPONENT), mask=j < width - 1)
     tl.debug_barrier()
-    for k in range(0, half):
+    for k in range(half):
         _step(
             k, _row_of(k, chunk, SAVE) * width, _row_of(k + 1, chunk, SAVE) * width, mantissas, exponents, emissions,
             emission_exponents, position_classes, frames, labels, mirrored, mantissas, exponents, start, 0, emissions,

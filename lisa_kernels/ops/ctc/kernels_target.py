@@ -1,8 +1,8 @@
 """Device code for targets: where an utterance lies, the classes of its positions, and which positions share one.
 
 Positions of an utterance are blank, label 0, ..., label S-1.  Arrays of positions hold those of utterance n from
-``o_n + n`` on, where ``o_n`` counts the labels before its target in ``targets``; arrays with a row of positions for each
-frame begin T times as far.
+``o_n + n`` on, where ``o_n`` counts the labels before its target in ``targets``; arrays with a row of positions for
+each frame begin T times as far.
 """
 
 import triton
@@ -72,7 +72,7 @@ def sum_of_class(values, rows_on, position, count, following):
     cursor = tl.where(count > 0, position, -1)
     total = tl.zeros([values.shape[0], position.shape[0]], tl.float32)
     # In the order of the target, whoever computes it: the same bits every time.
-    for _ in range(0, tl.max(count, 0)):
+    for _ in range(tl.max(count, 0)):
         here = cursor >= 0
         total += tl.load(values[:, None] + cursor[None, :], mask=rows_on[:, None] & here[None, :], other=0.0)
         cursor = tl.load(following + cursor, mask=here, other=-1)
@@ -82,9 +82,12 @@ def sum_of_class(values, rows_on, position, count, following):
 @triton.jit
 def ctc_positions_kernel(
     targets, target_lengths, offsets, classes_out, following_out, count_out, batch, labels_room, classes, blank,
-    LINKS: tl.constexpr, BLOCK: tl.constexpr,
+    LINKS: tl.constexpr, BLOCK: tl.constexpr, OTHERS: tl.constexpr,
 ):  # fmt: skip
-    """Class of each position; with LINKS also the next position of that class (-1: none) and, at the first, how many."""
+    """Class of each position; with LINKS also the next one of its class (-1: none) and, at the first, how many.
+
+    A program compares BLOCK positions with all others, OTHERS at a time.
+    """
     pid = tl.program_id(0).to(tl.int64)
     n = pid % batch
     first = (pid // batch * BLOCK).to(tl.int32)
@@ -99,8 +102,8 @@ def ctc_positions_kernel(
         nearest = tl.full([BLOCK], _NO_POSITION, tl.int32)
         earlier = tl.zeros([BLOCK], tl.int32)
         later = tl.zeros([BLOCK], tl.int32)
-        for start_other in range(0, labels + 1, BLOCK):
-            other = start_other + tl.arange(0, BLOCK)
+        for start_other in range(0, labels + 1, OTHERS):
+            other = start_other + tl.arange(0, OTHERS)
             same = mine[:, None] == class_of(other, targets, start, labels, blank, classes)[None, :]
             after = same & (other[None, :] > position[:, None])
             nearest = tl.minimum(nearest, tl.min(tl.where(after, other[None, :], _NO_POSITION), 1))

@@ -18,9 +18,17 @@ class RowTile(Tile):
 
 @dataclasses.dataclass(frozen=True)
 class StatesTile(Tile):
-    """A program takes BLOCK states of the recursion, or positions of a target, at a time."""
+    """A program takes BLOCK states of the recursion at a time."""
 
     BLOCK: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionsTile(Tile):
+    """A program compares BLOCK positions of a target with all others, OTHERS at a time."""
+
+    BLOCK: int = 128
+    OTHERS: int = 16
 
 
 # 128 bits a thread: BLOCK * ROWS is at least 128 bits * 32 lanes * num_warps in bf16 from 1024 classes on.
@@ -46,12 +54,13 @@ ROWS = {
         (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16)),
     ),
 }
-# By labels of the longest target that the shapes allow, and the blank behind them.
+# By labels of the longest target that the shapes allow, and the blank behind them.  A state a thread: more are laid out
+# in another way for each load, at 4 barriers a frame.
 _STATES = (
     (31, StatesTile(BLOCK=32, num_warps=1)),
-    (63, StatesTile(BLOCK=64, num_warps=1)),
-    (127, StatesTile(BLOCK=128, num_warps=2)),
-    (None, StatesTile(BLOCK=256, num_warps=4)),
+    (63, StatesTile(BLOCK=64, num_warps=2)),
+    (127, StatesTile(BLOCK=128, num_warps=4)),
+    (None, StatesTile(BLOCK=256, num_warps=8)),
 )
 STATES = {
     "sm_80": _STATES,
@@ -60,4 +69,8 @@ STATES = {
     "sm_120": _STATES,
     "gfx942": ((63, StatesTile(BLOCK=64, num_warps=1)), (None, StatesTile(BLOCK=256, num_warps=4))),
     "interp": ((31, StatesTile(BLOCK=32)), (None, StatesTile(BLOCK=128))),
+}
+POSITIONS = {
+    **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, PositionsTile()),)),
+    "interp": ((None, PositionsTile(BLOCK=16, OTHERS=8)),),
 }

@@ -131,10 +131,11 @@ class _Problem:
         room, device = self.positions_room, self.targets.device
         found = [torch.empty(room, dtype=torch.int32, device=device) for _ in range(3 if links else 1)]
         classes, following, count = found if links else (*found, None, None)
-        grid = (-(-(self.labels_room + 1) // self.states_tile.BLOCK) * self.batch,)
+        tile = pick(tiles.POSITIONS, current_target(device), self.labels_room)
+        grid = (-(-(self.labels_room + 1) // tile.BLOCK) * self.batch,)
         launch(
             kernels_target.ctc_positions_kernel, grid, self.targets, *self.target, classes, following, count,
-            self.batch, self.labels_room, self.classes, self.blank, tile=self.states_tile, LINKS=links,
+            self.batch, self.labels_room, self.classes, self.blank, tile=tile, LINKS=links,
         )  # fmt: skip
         return classes, following, count
 
