@@ -6,8 +6,8 @@ is addressed from the other end.  A state's value is mantissa * 2^exponent (``ke
 
 States are kept in rows of S+1 blanks and S labels; row k of a direction holds them after k frames.  A step loads the
 row before it, the labels also shifted by one, and stores its own: what a shift between threads would cost in Triton,
-which has none, a barrier and the L1 cache do.  Every ``chunk``-th row is a checkpoint; rows between are kept for one chunk at
-a time and recomputed from its checkpoint when the other direction asks for them.
+which has none, a barrier and the L1 cache do.  Every ``chunk``-th row is a checkpoint; rows between are kept for one
+chunk at a time and recomputed from its checkpoint when the other direction asks for them.
 """
 
 import triton
@@ -212,7 +212,7 @@ def ctc_part_kernel(
                 if fault:
                     tl.store(row_max + frame * batch + n, tl.zeros([BLOCK], tl.float32), mask=frame < frames)
 
-    if SAVE:
+    if SAVE:  # noqa: SIM102 -- a constant and a value: Triton joins no condition of both
         if feasible:
             own = states + tl.where(mirrored, rows * width, 0)
             other = states + tl.where(mirrored, 0, rows * width)

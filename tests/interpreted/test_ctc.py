@@ -1,0 +1,167 @@
+"""``ctc_loss`` on Triton, interpreted under the sanitizer: sizes at the blocks' ends, storage, traffic, long audio."""
+
+import pytest
+import torch
+from torch.nn.functional import ctc_loss
+
+import lisa_kernels
+from lisa_kernels.core.registry import select
+from lisa_kernels.ops.ctc import reference, tiles, triton_impl
+from lisa_kernels.testing import assert_matches, same_bits
+from lisa_kernels.testing.interpreter import honest_interpreter
+from lisa_kernels.testing.sanitizer import SanitizerError, sanitize
+from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem
+from tests.ops.test_ctc_kernels import FAULTS
+
+SPEC = select(["ctc_loss"])[0]
+LARGE = pytest.mark.prove
+
+
+def problem(frames, batch, classes, labels):
+    """Arguments of ``ctc_loss``: the first utterance full, the last short."""
+    logits, targets = random_logits(frames, batch, classes, dtype=torch.float32), random_targets(classes, batch, labels)
+    lengths = torch.full((batch,), frames), torch.full((batch,), labels)
+    if batch > 1:
+        lengths[0][-1] -= frames // 4
+        lengths[1][-1] -= labels // 2
+    return logits, targets, *lengths
+
+
+def on_triton(logits, *rest, **options):
+    with lisa_kernels.use_backend("triton"), sanitize():
+        return gradient(logits, lambda x: lisa_kernels.ctc_loss(x, *rest, reduction="none", **options))
+
+
+def judge(got, logits, *rest):
+    expected = gradient(logits.double(), lambda x: reference.ctc_loss(x, *rest, reduction="none"))
+    finite = torch.where(expected[1].isfinite(), expected[1], 0)
+    assert_matches(got[0], expected[0], depth=4 * logits.shape[0], name="loss")
+    assert_matches(got[1], finite, depth=4 * logits.shape[0], name="gradient")
+
+
+@pytest.mark.parametrize(
+    ("frames", "batch", "labels"),
+    [
+        (1, 1, 0), (1, 2, 1), (2, 1, 1), (2, 2, 2), (5, 2, 0), (33, 1, 31), (35, 1, 33),
+        pytest.param(43, 2, 32, marks=LARGE),
+        *(pytest.param(frames, batch, labels, marks=LARGE) for frames, batch, labels in
+          [(150, 2, 127), (151, 1, 128), (152, 2, 129), (600, 1, 512), (601, 1, 513)]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("classes", [5, 600])
+def test_sizes_at_the_ends_of_blocks_agree_with_the_definition(frames, batch, labels, classes):
+    args = problem(frames, batch, classes, labels)
+    judge(on_triton(*args), *args)
+
+
+@pytest.mark.parametrize(("frames", "labels"), [(23, 7), pytest.param(83, 40, marks=LARGE)])
+def test_states_recomputed_from_checkpoints_give_the_same_bits(frames, labels, monkeypatch):
+    """At 11 + 12 frames a chunk has 4 rows, the last not full."""
+    args = problem(frames, 1, 6, labels)
+    kept = on_triton(*args)
+    monkeypatch.setattr(triton_impl, "_STORED_BYTES", 0)
+    recomputed = on_triton(*args)
+    assert same_bits(kept[0], recomputed[0])
+    assert same_bits(kept[1], recomputed[1])
+
+
+@pytest.mark.parametrize("sizes", [(7, 3, 11, 2), (1, 1, 2, 1), (9, 2, 4, 6)], ids=str)
+@pytest.mark.parametrize("other", ["cpu", "reference"])
+@pytest.mark.parametrize("first", [True, False], ids=["forward on triton", "backward on triton"])
+def test_saved_tensors_mean_the_same_as_in_another_backend(sizes, other, first):
+    args = problem(*sizes)
+    leaf = args[0].requires_grad_()
+    before, after = ("triton", other) if first else (other, "triton")
+    with honest_interpreter():
+        with lisa_kernels.use_backend(before):
+            loss = lisa_kernels.ctc_loss(leaf, *args[1:], reduction="none")
+        with lisa_kernels.use_backend(after):
+            (got,) = torch.autograd.grad(loss.sum(), leaf)
+    judge((loss.detach(), got), leaf.detach(), *args[1:])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
+    logits, targets, frames, labels = small_problem()
+    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
+    results = []
+    for changed in (arguments, arguments | FAULTS[fault]):
+        targets, frames, labels = changed.values()
+        with sanitize():
+            loss, *saved = triton_impl.forward(logits, targets, frames, labels, 0, False, True)
+            grad = triton_impl.backward(torch.ones(2), logits, targets, labels, *saved, 0, [True])
+        results.append((loss, grad))
+    (clean, clean_grad), (loss, grad) = results
+    assert loss[1].isnan()
+    # No frame lies within a negative length: like padding, all get gradient 0.
+    assert (grad[:, 1] == 0).all() if fault == "negative frames" else grad[:, 1].isnan().any()
+    assert same_bits(loss[0], clean[0])
+    assert same_bits(grad[:, 0], clean_grad[:, 0])
+
+
+@pytest.mark.parametrize("lengths", [[3, 4], [9, 9], [-1, 5], [0, 3]], ids=str)
+def test_concatenated_targets_of_another_total_stay_within_bounds(lengths):
+    logits, lengths = random_logits(9, 2, 5, dtype=torch.float32), torch.tensor(lengths)
+    targets = torch.tensor([1, 2, 3, 1, 2, 4])
+    with sanitize(outputs=["occupancy_out"]):
+        loss, *saved = triton_impl.forward(logits, targets, torch.tensor([9, 9]), lengths, 0, False, True)
+        grad = triton_impl.backward(torch.ones(2), logits, targets, lengths, *saved, 0, [True])
+    assert grad.isfinite()[:, loss.isfinite()].all()
+    assert grad[:, loss.isnan()].isnan().all()
+
+
+def test_dense_tensors_are_read_and_written_once_and_padding_is_not_read():
+    logits, targets, frames, labels = problem(8, 2, 600, 2)
+    with lisa_kernels.use_backend("triton"), sanitize() as report:
+        gradient(logits, lambda x: lisa_kernels.ctc_loss(x, targets, frames, labels))
+    traffic = report.traffic
+    used = int(frames.sum()) * 600 * 4
+    gathered = 2 * int((frames * (labels + 1)).sum()) * 4
+    assert traffic["logits"].read == used
+    assert traffic["logits"].loaded <= 2 * used + gathered
+    assert traffic["grad_out"].written == logits.numel() * 4
+    assert traffic["grad_out"].stored <= logits.numel() * 4 + gathered // 2
+
+
+def test_float64_is_refused_with_the_reason():
+    with lisa_kernels.use_backend("triton"), pytest.raises(RuntimeError, match="float64 logits; its states"):
+        lisa_kernels.ctc_loss(random_logits(4, 1, 3), torch.ones(1, 1, dtype=torch.long), [4], [1])
+
+
+def test_posteriors_left_undivided_are_seen(monkeypatch):
+    """Planted: without the division a frame's posteriors sum to the total's mantissa."""
+    right = triton_impl.launch
+
+    def without_division(kernel, *args, **options):
+        if kernel.__name__ != "ctc_occupancy_kernel":
+            right(kernel, *args, **options)
+
+    monkeypatch.setattr(triton_impl, "launch", without_division)
+    args = problem(12, 1, 40, 3)
+    with pytest.raises(AssertionError, match="gradient"):
+        judge(on_triton(*args), *args)
+
+
+def test_a_direction_that_is_left_out_is_seen(monkeypatch):
+    """Planted: the walks from the meeting of half the programs."""
+    right = triton_impl.launch
+
+    def half(kernel, grid, *args, **options):
+        right(kernel, (grid[0] // 2,) if kernel.__name__ == "ctc_part_kernel" else grid, *args, **options)
+
+    monkeypatch.setattr(triton_impl, "launch", half)
+    with pytest.raises(SanitizerError, match="uninitialised read"):
+        on_triton(*problem(12, 1, 40, 3))
+
+
+@pytest.mark.prove
+def test_gradient_keeps_the_promise_on_long_audio(monkeypatch):
+    monkeypatch.setitem(tiles.ROWS, "interp", ((None, tiles.RowTile(ROWS=512, BLOCK=64, POSITIONS=16)),))
+    args = problem(16_000, 1, 50, 15)
+    with lisa_kernels.use_backend("triton"), honest_interpreter():
+        got = gradient(args[0], lambda x: lisa_kernels.ctc_loss(x, *args[1:], reduction="sum"))
+    expected = gradient(args[0].double(), lambda x: ctc_loss(x.log_softmax(-1), *args[1:], reduction="sum"))
+    error = float((got[1].double() - expected[1]).abs().max() / expected[1].abs().max())
+    promise = SPEC.limit("grad_logits", torch.float32)
+    assert error <= promise, f"{error:.2e} of the largest gradient; the promise is {promise:.0e}"
+    assert_matches(got[0], expected[0], depth=16_000, name="loss")
