@@ -1,29 +1,31 @@
 """Device code of the recursion over frames: one program for each utterance and direction.
 
-Backward in time the recursion is that of the reversed target on the reversed frames.  So both directions run the same
-code in their own coordinates: blank j, then label j, counted from the direction's start; only what they load and store
-is addressed from the other end.  A state's value is mantissa * 2^exponent (``kernels_scaled.py``).
-
-States are kept in rows of S+1 blanks and S labels; row k of a direction holds them after k frames.  A step loads the
-row before it, the labels also shifted by one, and stores its own: what a shift between threads would cost in Triton,
-which has none, a barrier and the L1 cache do.  Every ``chunk``-th row is a checkpoint; rows between are kept for one
-chunk at a time and recomputed from its checkpoint when the other direction asks for them.
+The directions meet in the middle of an utterance, where its total probability follows; each then goes on through the
+other's half and multiplies its states with those that the other left there.  Row k of a direction holds its states
+after k frames.  Every ``chunk``-th row is a checkpoint; rows between are kept for one chunk at a time and recomputed
+from its checkpoint when the other direction asks for them.  ``kernels_states.py`` has the steps.
 """
 
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from lisa_kernels.ops.ctc.kernels_scaled import ZERO_EXPONENT, add_scaled, normalise, pow2_or_0
+from lisa_kernels.ops.ctc.kernels_scaled import ZERO_EXPONENT, add_scaled, pow2_or_0
+from lisa_kernels.ops.ctc.kernels_states import (
+    can_skip,
+    enter_from_row,
+    load_emissions,
+    load_states,
+    step_in_memory,
+    step_in_registers,
+    store_states,
+)
 from lisa_kernels.ops.ctc.kernels_target import find_frames, find_target, has_bad_label
 
 # Rows of a direction beside chunk and checkpoints: the row of the meeting, and two that take turns after it.
 EXTRA_ROWS = tl.constexpr(3)
 # Exponent of a product that is 0, below that of any other.
 _NO_PRODUCT = tl.constexpr(-(2**30))
-# A posterior is at most 1 and a product of mantissas below 2^6: higher exponents come only from values held at the
-# lowest exponent.  The gradient is inexact there, but finite.
-_HIGHEST_POSTERIOR = tl.constexpr(60)
 _LN2 = tl.constexpr(0.6931471805599453)
 
 
@@ -34,83 +36,50 @@ def _row_of(k, chunk, SAVE: tl.constexpr):
 
 
 @triton.jit
-def _load_states(mantissas, exponents, at, on):
-    """A block of states; 0 where ``on`` is not."""
-    return tl.load(mantissas + at, mask=on, other=0.0), tl.load(exponents + at, mask=on, other=ZERO_EXPONENT)
-
-
-@triton.jit
-def _moved(j, row, mantissas, exponents, classes, labels, mirrored):
-    """What enters blank j and label j from the states at ``row``, before the frame's emission."""
-    inside = j < labels
-    blank, blank_e = _load_states(mantissas, exponents, row + j, j <= labels)
-    own, own_e = _load_states(mantissas, exponents, row + labels + 1 + j, inside)
-    near, near_e = _load_states(mantissas, exponents, row + labels + j, (j > 0) & (j <= labels))
-    position = _position(j, labels, mirrored)
-    pair = inside & (j > 0)
-    own_class = tl.load(classes + position, mask=pair, other=0)
-    near_class = tl.load(classes + position + tl.where(mirrored, 1, -1), mask=pair, other=0)
-
-    to_blank, to_blank_e = add_scaled(blank, blank_e, near, near_e)
-    skips = own_class != near_class
-    entering, entering_e = tl.where(skips, to_blank, blank), tl.where(skips, to_blank_e, blank_e)
-    to_label, to_label_e = add_scaled(entering, entering_e, own, own_e)
-    return to_blank, to_blank_e, to_label, to_label_e
-
-
-@triton.jit
-def _position(j, labels, mirrored):
-    """Position in the target of label j of a direction; position 0 is the blank."""
-    return tl.where(mirrored, labels - j, j + 1)
-
-
-@triton.jit
-def _step(
-    k, row, next_row, mantissas, exponents, emissions, emission_exponents, classes, frames, labels, mirrored,
-    other_mantissas, other_exponents, other_row, total_exponent, joint,
-    POSTERIOR: tl.constexpr, BLOCK: tl.constexpr,
+def _walk(
+    first, last, width, chunk, mantissas, exponents, emissions, emission_exponents, classes, frames, labels, mirrored,
+    SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """From the states after k frames at ``row`` to those after k + 1 at ``next_row``.
-
-    With POSTERIOR the frame's joint probabilities with the other direction's states at ``other_row``, relative to
-    2**total_exponent, go to ``joint``: those of all blanks at position 0, then each label's.
-    """
-    frame = tl.where(mirrored, frames - 1 - k, k).to(tl.int64)
-    emission = frame * (labels + 1)
-    blank_emission = tl.load(emissions + emission)
-    blank_emission_e = tl.load(emission_exponents + emission)
-    in_blanks = tl.zeros([BLOCK], tl.float32)
-    for first in range(0, labels + 1, BLOCK):
-        j = first + tl.arange(0, BLOCK)
-        inside = j < labels
-        to_blank, to_blank_e, to_label, to_label_e = _moved(j, row, mantissas, exponents, classes, labels, mirrored)
-        position = _position(j, labels, mirrored)
-        if POSTERIOR:
-            # The other direction counts from the other end.
-            blank, blank_e = _load_states(other_mantissas, other_exponents, other_row + labels - j, j <= labels)
-            label, label_e = _load_states(other_mantissas, other_exponents, other_row + 2 * labels - j, inside)
-            blank_e = tl.minimum(blank_e + (to_blank_e - total_exponent), _HIGHEST_POSTERIOR)
-            label_e = tl.minimum(label_e + (to_label_e - total_exponent), _HIGHEST_POSTERIOR)
-            in_blanks += to_blank * blank * pow2_or_0(blank_e)
-            tl.store(joint + emission + position, to_label * label * pow2_or_0(label_e), mask=inside)
-        own, own_e = _load_states(emissions, emission_exponents, emission + position, inside)
-        blank, blank_e = normalise(to_blank * blank_emission, to_blank_e + blank_emission_e)
-        label, label_e = normalise(to_label * own, to_label_e + own_e)
-        tl.store(mantissas + next_row + j, blank, mask=j <= labels)
-        tl.store(exponents + next_row + j, blank_e, mask=j <= labels)
-        tl.store(mantissas + next_row + labels + 1 + j, label, mask=inside)
-        tl.store(exponents + next_row + labels + 1 + j, label_e, mask=inside)
-    if POSTERIOR:
-        tl.store(joint + emission, tl.sum(in_blanks, 0))
-    # The next step's threads load what other threads stored.
-    tl.debug_barrier()
+    """Go from the row of ``first`` frames to that of ``last``, leaving each."""
+    start = _row_of(first, chunk, SAVE) * width
+    if RESIDENT:
+        j = tl.arange(0, BLOCK)
+        skips = can_skip(j, classes, labels, mirrored)
+        blank, blank_e = load_states(mantissas, exponents, start + j, j <= labels)
+        label, label_e = load_states(mantissas, exponents, start + labels + 1 + j, j < labels)
+        coming = tl.minimum(first, frames - 1)
+        blank_own, blank_own_e, own, own_e = load_emissions(
+            coming, j, emissions, emission_exponents, frames, labels, mirrored
+        )
+        for k in range(first, last):
+            # Of the frame after this one: a load from the L2 cache takes as long as a step.
+            coming = tl.minimum(k + 1, frames - 1)
+            next_blank, next_blank_e, next_own, next_own_e = load_emissions(
+                coming, j, emissions, emission_exponents, frames, labels, mirrored
+            )
+            blank, blank_e, label, label_e = step_in_registers(
+                k, j, blank, blank_e, label, label_e, skips, blank_own, blank_own_e, own, own_e, frames, labels,
+                mirrored, mantissas, exponents, start, 0, emissions, POSTERIOR=False,
+            )  # fmt: skip
+            blank_own, blank_own_e, own, own_e = next_blank, next_blank_e, next_own, next_own_e
+            next_row = _row_of(k + 1, chunk, SAVE) * width
+            store_states(mantissas, exponents, next_row, j, labels, blank, blank_e, label, label_e)
+        # Other threads will load what these stored.
+        tl.debug_barrier()
+    else:
+        for k in range(first, last):
+            step_in_memory(
+                k, _row_of(k, chunk, SAVE) * width, _row_of(k + 1, chunk, SAVE) * width, mantissas, exponents,
+                emissions, emission_exponents, classes, frames, labels, mirrored, mantissas, exponents, start, 0,
+                emissions, POSTERIOR=False, BLOCK=BLOCK,
+            )  # fmt: skip
 
 
 @triton.jit
 def ctc_meet_kernel(
     mantissas, exponents, emissions, emission_exponents, position_classes, logit_lengths, target_lengths, offsets,
     frames_room, labels_room, chunk, rows,
-    SAVE: tl.constexpr, BLOCK: tl.constexpr,
+    SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Walk each direction to the middle of its utterance; leaves its rows, the last also as the row of the meeting."""
     pid = tl.program_id(0).to(tl.int64)
@@ -135,17 +104,15 @@ def ctc_meet_kernel(
         tl.store(mantissas + start + j, tl.where(j == 0, 1.0, 0.0), mask=j < width - 1)
         tl.store(exponents + start + j, tl.where(j == 0, 0, ZERO_EXPONENT), mask=j < width - 1)
     tl.debug_barrier()
-    for k in range(half):
-        _step(
-            k, _row_of(k, chunk, SAVE) * width, _row_of(k + 1, chunk, SAVE) * width, mantissas, exponents, emissions,
-            emission_exponents, position_classes, frames, labels, mirrored, mantissas, exponents, start, 0, emissions,
-            POSTERIOR=False, BLOCK=BLOCK,
-        )  # fmt: skip
+    _walk(
+        half * 0, half, width, chunk, mantissas, exponents, emissions, emission_exponents, position_classes, frames,
+        labels, mirrored, SAVE=SAVE, RESIDENT=RESIDENT, BLOCK=BLOCK,
+    )  # fmt: skip
     # A row of its own, since the other direction will recompute what stands in the chunk.
     last, meeting = _row_of(half, chunk, SAVE) * width, (rows - EXTRA_ROWS) * width
     for first in range(0, 2 * labels + 1, BLOCK):
         j = first + tl.arange(0, BLOCK)
-        value, exponent = _load_states(mantissas, exponents, last + j, j < width - 1)
+        value, exponent = load_states(mantissas, exponents, last + j, j < width - 1)
         tl.store(mantissas + meeting + j, value, mask=j < width - 1)
         tl.store(exponents + meeting + j, exponent, mask=j < width - 1)
 
@@ -157,9 +124,11 @@ def _total(mantissas, exponents, meeting, other_meeting, classes, labels, BLOCK:
     exponent = tl.full([BLOCK], _NO_PRODUCT, tl.int32)
     for first in range(0, labels + 1, BLOCK):
         j = first + tl.arange(0, BLOCK)
-        to_blank, to_blank_e, to_label, to_label_e = _moved(j, meeting, mantissas, exponents, classes, labels, j < 0)
-        blank, blank_e = _load_states(mantissas, exponents, other_meeting + labels - j, j <= labels)
-        label, label_e = _load_states(mantissas, exponents, other_meeting + 2 * labels - j, j < labels)
+        to_blank, to_blank_e, to_label, to_label_e = enter_from_row(
+            j, meeting, mantissas, exponents, classes, labels, j < 0
+        )
+        blank, blank_e = load_states(mantissas, exponents, other_meeting + labels - j, j <= labels)
+        label, label_e = load_states(mantissas, exponents, other_meeting + 2 * labels - j, j < labels)
         blank, label = blank * to_blank, label * to_label
         blank_e = tl.where(blank == 0.0, _NO_PRODUCT, blank_e + to_blank_e)
         label_e = tl.where(label == 0.0, _NO_PRODUCT, label_e + to_label_e)
@@ -173,7 +142,7 @@ def _total(mantissas, exponents, meeting, other_meeting, classes, labels, BLOCK:
 def ctc_part_kernel(
     loss_out, row_max, log_sum, joint, mantissas, exponents, emissions, emission_exponents, position_classes,
     logit_lengths, target_lengths, offsets, frames_room, batch, labels_room, chunk, rows,
-    ZERO_INFINITY: tl.constexpr, SAVE: tl.constexpr, BLOCK: tl.constexpr,
+    ZERO_INFINITY: tl.constexpr, SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Loss where the directions meet; with SAVE walk each on through the other's half and leave joint probabilities.
 
@@ -221,24 +190,39 @@ def ctc_part_kernel(
             joint += at * frames_room
             half = tl.where(mirrored, frames - frames // 2, frames // 2)
             other_half = frames - half
-            row = meeting
             turns = (rows - EXTRA_ROWS + 1) * width
             chunk_kept = tl.maximum(other_half - 1, 0) // chunk
+            row = meeting
+            if RESIDENT:
+                j = tl.arange(0, BLOCK)
+                skips = can_skip(j, classes, labels, mirrored)
+                blank, blank_e = load_states(mantissas + own, exponents + own, meeting + j, j <= labels)
+                label, label_e = load_states(mantissas + own, exponents + own, meeting + labels + 1 + j, j < labels)
             for k in range(half, frames):
                 asked = frames - k
                 wanted_chunk = asked // chunk
                 if (asked % chunk != 0) & (wanted_chunk != chunk_kept):
-                    for again in range(wanted_chunk * chunk, wanted_chunk * chunk + chunk - 1):
-                        _step(
-                            again, _row_of(again, chunk, SAVE) * width, _row_of(again + 1, chunk, SAVE) * width,
-                            mantissas + other, exponents + other, emissions, emission_exponents, classes, frames,
-                            labels, mirrored == 0, mantissas, exponents, row, 0, joint, POSTERIOR=False, BLOCK=BLOCK,
-                        )  # fmt: skip
+                    _walk(
+                        wanted_chunk * chunk, wanted_chunk * chunk + chunk - 1, width, chunk, mantissas + other,
+                        exponents + other, emissions, emission_exponents, classes, frames, labels, mirrored == 0,
+                        SAVE=SAVE, RESIDENT=RESIDENT, BLOCK=BLOCK,
+                    )  # fmt: skip
                     chunk_kept = wanted_chunk
-                next_row = turns + (k % 2) * width
-                _step(
-                    k, row, next_row, mantissas + own, exponents + own, emissions, emission_exponents, classes, frames,
-                    labels, mirrored, mantissas + other, exponents + other, _row_of(asked, chunk, SAVE) * width,
-                    total_exponent, joint, POSTERIOR=True, BLOCK=BLOCK,
-                )  # fmt: skip
-                row = next_row
+                other_row = _row_of(asked, chunk, SAVE) * width
+                if RESIDENT:
+                    blank_own, blank_own_e, own_m, own_e = load_emissions(
+                        k, j, emissions, emission_exponents, frames, labels, mirrored
+                    )
+                    blank, blank_e, label, label_e = step_in_registers(
+                        k, j, blank, blank_e, label, label_e, skips, blank_own, blank_own_e, own_m, own_e, frames,
+                        labels, mirrored, mantissas + other, exponents + other, other_row, total_exponent, joint,
+                        POSTERIOR=True,
+                    )  # fmt: skip
+                else:
+                    next_row = turns + (k % 2) * width
+                    step_in_memory(
+                        k, row, next_row, mantissas + own, exponents + own, emissions, emission_exponents, classes,
+                        frames, labels, mirrored, mantissas + other, exponents + other, other_row, total_exponent,
+                        joint, POSTERIOR=True, BLOCK=BLOCK,
+                    )  # fmt: skip
+                    row = next_row

@@ -54,12 +54,13 @@ ROWS = {
         (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16)),
     ),
 }
-# By labels of the longest target that the shapes allow, and the blank behind them.  A state a thread: more are laid out
-# in another way for each load, at 4 barriers a frame.
+# By labels of the longest target that the shapes allow; a blank stands behind them.  One warp that holds all states
+# keeps them in registers.  More warps take a state a thread: two are laid out in another way for each load, at 4
+# barriers a frame.
 _STATES = (
     (31, StatesTile(BLOCK=32, num_warps=1)),
-    (63, StatesTile(BLOCK=64, num_warps=2)),
-    (127, StatesTile(BLOCK=128, num_warps=4)),
+    (63, StatesTile(BLOCK=64, num_warps=1)),
+    (127, StatesTile(BLOCK=128, num_warps=1)),
     (None, StatesTile(BLOCK=256, num_warps=8)),
 )
 STATES = {
@@ -67,8 +68,12 @@ STATES = {
     "sm_90": _STATES,
     "sm_100": _STATES,
     "sm_120": _STATES,
-    "gfx942": ((63, StatesTile(BLOCK=64, num_warps=1)), (None, StatesTile(BLOCK=256, num_warps=4))),
-    "interp": ((31, StatesTile(BLOCK=32)), (None, StatesTile(BLOCK=128))),
+    "gfx942": (
+        (63, StatesTile(BLOCK=64, num_warps=1)),
+        (127, StatesTile(BLOCK=128, num_warps=1)),
+        (None, StatesTile(BLOCK=256, num_warps=4)),
+    ),
+    "interp": ((31, StatesTile(BLOCK=32, num_warps=1)), (None, StatesTile(BLOCK=32))),
 }
 POSITIONS = {
     **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, PositionsTile()),)),

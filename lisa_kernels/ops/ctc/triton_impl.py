@@ -64,13 +64,14 @@ def forward(
     launch(
         kernels_recursion.ctc_meet_kernel, (2 * batch,), mantissas, exponents, *walk, problem.labels_room,
         storage.chunk, storage.rows, tile=problem.states_tile, SAVE=save,
+        RESIDENT=problem.resident,
     )  # fmt: skip
     occupancy = floats((frames * batch * classes if by_class else entries) if save else 0)
     joint = floats(entries) if save and by_class else occupancy
     launch(
         kernels_recursion.ctc_part_kernel, (2 * batch,), loss, row_max, log_sum, joint, mantissas, exponents, *walk,
         batch, problem.labels_room, storage.chunk, storage.rows, tile=problem.states_tile,
-        ZERO_INFINITY=zero_infinity, SAVE=save,
+        ZERO_INFINITY=zero_infinity, SAVE=save, RESIDENT=problem.resident,
     )  # fmt: skip
     if save:
         launch(
@@ -124,6 +125,8 @@ class _Problem:
         target = current_target(logits.device)
         self.rows_tile = pick(tiles.ROWS, target, self.classes)
         self.states_tile = pick(tiles.STATES, target, self.labels_room)
+        # One warp holds all states of an utterance.
+        self.resident = self.states_tile.num_warps == 1 and self.labels_room < self.states_tile.BLOCK
         self.rows_grid = (-(-self.frames // self.rows_tile.ROWS) * self.batch,)
 
     def positions(self, *, links: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
