@@ -34,9 +34,9 @@ __device__ inline Rows<Real> rows_of(const Forward& call, const Lattice<Real>& l
   // Of the utterances before this one: two rows of 2S + 1 for every row.
   rows.direction.rows = static_cast<Scaled<Real>*>(call.states) +
                         call.rows * (2 * (u.target.position + u.target.start) + (is_forward ? 0 : rows.width));
-  for (int i = 0; i < 2; ++i)
-    rows.direction.borders[i] = static_cast<Scaled<Real>*>(call.strip_borders) +
-                                ((u.n * 2 + (is_forward ? 0 : 1)) * 2 + i) * call.problem.frames;
+  rows.direction.borders =
+      static_cast<Scaled<Real>*>(call.strip_borders) + (u.n * 2 + (is_forward ? 0 : 1)) * 2 * call.problem.frames;
+  rows.direction.border_width = static_cast<int>(call.problem.frames);
   return rows;
 }
 
@@ -86,7 +86,7 @@ __device__ inline void walk_from_meeting(const Lattice<typename P::Real>& lattic
   const Scaled<Real>* from = rows.meeting();
   // The other direction's walk once more, beside the other direction itself.
   Direction<Real> again = other.direction;
-  for (int i = 0; i < 2; ++i) again.borders[i] = rows.direction.borders[i];
+  again.borders = rows.direction.borders;
   for (int q = other.segments() - 1; q >= 0; --q) {
     const int begin = q * other.segment,
               end = other.keeps_all() ? other.direction.half : smaller(other.direction.half, begin + other.segment);
@@ -112,8 +112,9 @@ __device__ inline void walk_from_meeting(const Lattice<typename P::Real>& lattic
 
 // Total probability, by a warp: the forward states moved to the next frame, times the backward states at that frame.
 template <typename Real>
-__device__ inline Wide total_at_meeting(const Lattice<Real>& lattice, const Scaled<Real>* alpha,
-                                        const Scaled<Real>* beta) {
+__device__ inline Wide total_at_meeting(const Lattice<Real>& lattice, const Rows<Real>& forward,
+                                        const Rows<Real>& backward) {
+  const Scaled<Real>*alpha = forward.meeting(), *beta = backward.meeting();
   const int labels = lattice.u.labels, lane = threadIdx.x % kWarp;
   if (lattice.u.frames == 0) return labels == 0 ? Wide{1, 0} : Wide{0, 0};
   const auto blank = [&](const Scaled<Real>* row, int j) { return widened(row[j]); };
@@ -159,7 +160,7 @@ __device__ inline void finish(const Forward& call, const Utterance& u, bool faul
 
 // A warp for each direction.  Takes utterances of `more_than` to `at_most` labels, the former not included.
 template <typename Real, int kPairs>
-__global__ void __launch_bounds__(2 * kWarp) ctc_warp_walk_kernel(Forward call, int more_than, int at_most) {
+__global__ void __launch_bounds__(2 * kWarp, 1) ctc_warp_walk_kernel(Forward call, int more_than, int at_most) {
   using P = Plan<Real, kPairs, 1>;
   extern __shared__ uint4 walk_memory[];
   Scaled<Real>* ring = reinterpret_cast<Scaled<Real>*>(walk_memory);
@@ -168,15 +169,15 @@ __global__ void __launch_bounds__(2 * kWarp) ctc_warp_walk_kernel(Forward call, 
   const bool is_forward = threadIdx.x < kWarp;
   const bool faulty = u.faulty || has_faulty_label(call.problem, u);
   const Lattice<Real> lattice = lattice_of<Real>(call, u);
-  const Rows<Real> alpha = rows_of<Real>(call, lattice, true), beta = rows_of<Real>(call, lattice, false);
+  const Rows<Real> own = rows_of<Real>(call, lattice, is_forward), other = rows_of<Real>(call, lattice, !is_forward);
 
-  const Rows<Real>& own = is_forward ? alpha : beta;
   if (!faulty && u.frames > 0) walk_to_meeting<P>(call, lattice, own, ring);
   __syncthreads();
-  const Wide total = faulty ? Wide{0, 0} : total_at_meeting(lattice, alpha.meeting(), beta.meeting());
+  const Wide total =
+      faulty ? Wide{0, 0} : total_at_meeting(lattice, is_forward ? own : other, is_forward ? other : own);
   if (is_forward) finish<Real>(call, u, faulty, total);
   if (!call.save || faulty || u.frames == 0 || !(total.mantissa > 0)) return;
-  walk_from_meeting<P>(lattice, own, is_forward ? beta : alpha, total.exponent, ring);
+  walk_from_meeting<P>(lattice, own, other, total.exponent, ring);
 }
 
 // A block for each direction, of longer targets.  Blocks cannot wait for each other: one launch ends at the meeting,
@@ -191,15 +192,15 @@ __global__ void __launch_bounds__(kWarps* kWarp) ctc_block_walk_kernel(Forward c
   const bool is_forward = blockIdx.y == 0;
   const bool faulty = u.faulty || has_faulty_label(call.problem, u);
   const Lattice<Real> lattice = lattice_of<Real>(call, u);
-  const Rows<Real> alpha = rows_of<Real>(call, lattice, true), beta = rows_of<Real>(call, lattice, false);
-  const Rows<Real>& own = is_forward ? alpha : beta;
+  const Rows<Real> own = rows_of<Real>(call, lattice, is_forward), other = rows_of<Real>(call, lattice, !is_forward);
   if constexpr (kToMeeting) {
     if (!faulty && u.frames > 0) walk_to_meeting<P>(call, lattice, own, ring);
   } else {
-    const Wide total = faulty ? Wide{0, 0} : total_at_meeting(lattice, alpha.meeting(), beta.meeting());
+    const Wide total =
+        faulty ? Wide{0, 0} : total_at_meeting(lattice, is_forward ? own : other, is_forward ? other : own);
     if (is_forward && threadIdx.x < kWarp) finish<Real>(call, u, faulty, total);
     if (!call.save || faulty || u.frames == 0 || !(total.mantissa > 0)) return;
-    walk_from_meeting<P>(lattice, own, is_forward ? beta : alpha, total.exponent, ring);
+    walk_from_meeting<P>(lattice, own, other, total.exponent, ring);
   }
 }
 

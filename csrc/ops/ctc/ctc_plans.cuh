@@ -15,7 +15,7 @@ struct Plans<float> {
 template <>
 struct Plans<double> {
   static constexpr int kMostPairs = 4;
-  using Block = Plan<double, 2, 8>;
+  using Block = Plan<double, 2, 4>;
 };
 
 // Most labels that a single warp walks.

@@ -111,7 +111,7 @@ __device__ inline double log_of_sum(double sum, double) { return log(sum); }
 // A confident model's sum is 1 and little more: what rounding to fp32 leaves is added again.
 __device__ inline float log_of_sum(double sum, float) {
   const float rounded = static_cast<float>(sum);
-  return logf(rounded) + static_cast<float>((sum - static_cast<double>(rounded)) / static_cast<double>(rounded));
+  return logf(rounded) + static_cast<float>(sum - static_cast<double>(rounded)) / rounded;
 }
 
 template <int kThreads, typename In>
@@ -165,7 +165,7 @@ __device__ inline Scaled<Real> emission_of(Real x, RowStatistics<Real> row) {
 
 // One read of the logits: statistics of each row, and the emissions of blank and labels.
 template <typename In, int kThreads>
-__global__ void __launch_bounds__(kRowBlock) ctc_emissions_kernel(Forward call) {
+__global__ void __launch_bounds__(kRowBlock, 2) ctc_emissions_kernel(Forward call) {
   using Real = RealOf<In>;
   using Row = RowThreads<kThreads>;
   const Problem& p = call.problem;
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kRowBlock) ctc_emissions_kernel(Forward call) 
 
 // grad = weight * (softmax - occupancy): one read of the logits, one write of the gradient.
 template <typename Out, int kThreads>
-__global__ void __launch_bounds__(kRowBlock) ctc_gradient_kernel(Backward call) {
+__global__ void __launch_bounds__(kRowBlock, 2) ctc_gradient_kernel(Backward call) {
   using Real = RealOf<Out>;
   using Row = RowThreads<kThreads>;
   const Problem& p = call.problem;
@@ -220,6 +220,8 @@ __global__ void __launch_bounds__(kRowBlock) ctc_gradient_kernel(Backward call) 
   const Out* logits = static_cast<const Out*>(p.logits) + at.t * p.stride_t + at.n * p.stride_n;
   const bool logits_aligned = elements_past_boundary(logits) == lead;
   const Real weight = static_cast<const Real*>(call.grad_loss)[at.n];
+  // 1 / sum, exact to half an ulp near 1: there softmax and occupancy of a confident model cancel.
+  const Real scale = Real(1) + expm1_of(-row.log_sum);
   const Real* occupancy = static_cast<const Real*>(p.occupancy);
   if (p.by_class) occupancy += (at.n * p.frames + at.t) * p.classes;
   const bool occupancy_aligned = elements_past_boundary(occupancy) == lead % kVector<Real>;
@@ -229,7 +231,7 @@ __global__ void __launch_bounds__(kRowBlock) ctc_gradient_kernel(Backward call) 
     if (p.by_class) load_elements(occupancy, first, classes, occupancy_aligned, Real(0), share);
 #pragma unroll
     // Times the upstream gradient last: where softmax and occupancy cancel, their roundings are all that is left.
-    for (int i = 0; i < kVector<Out>; ++i) x[i] = (exp_of((x[i] - row.max) - row.log_sum) - share[i]) * weight;
+    for (int i = 0; i < kVector<Out>; ++i) x[i] = (exp_of(x[i] - row.max) * scale - share[i]) * weight;
     store_elements(grad, first, classes, x);
   }
   if (p.by_class) return;
@@ -243,7 +245,7 @@ __global__ void __launch_bounds__(kRowBlock) ctc_gradient_kernel(Backward call) 
     Real share;
     if (!sum_of_class(p, sorted, target.labels + 1, i, occupancy, share)) continue;
     const int32_t c = sorted[i].class_number;
-    from_real((exp_of((to_real(logits[c]) - row.max) - row.log_sum) - share) * weight, grad[c]);
+    from_real((exp_of(to_real(logits[c]) - row.max) * scale - share) * weight, grad[c]);
   }
 }
 

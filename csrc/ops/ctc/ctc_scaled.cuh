@@ -155,6 +155,8 @@ using RealOf = decltype(to_real(In()));
 
 __device__ inline float exp_of(float x) { return expf(x); }
 __device__ inline double exp_of(double x) { return exp(x); }
+__device__ inline float expm1_of(float x) { return expm1f(x); }
+__device__ inline double expm1_of(double x) { return expm1(x); }
 __device__ inline float not_a_number(float) { return __uint_as_float(0x7fc00000u); }
 __device__ inline double not_a_number(double) { return __longlong_as_double(0x7ff8000000000000ll); }
 template <typename Real>

@@ -51,7 +51,11 @@ struct Direction {
   bool is_forward;
   int half;  // steps before the meeting
   Scaled<Real>* rows;
-  Scaled<Real>* borders[2];  // what enters the next strip at each step; strips take turns
+  // What enters the next strip at each step, [2, border_width]: strips take turns.
+  Scaled<Real>* borders;
+  int border_width;
+
+  __device__ Scaled<Real>* border(int strip) const { return borders + (strip & 1) * border_width; }
 
   __device__ int label(int j, int labels) const { return is_forward ? j : labels - 1 - j; }
 };
@@ -104,6 +108,8 @@ struct States {
       row[labels + 1 + first + k] = label[k];
     }
   }
+  // Blank k + 1 before its emission.
+  __device__ Scaled<Real> to_blank(int k) const { return blank[k] + label[k]; }
   __device__ void normalise() {
     lead = normalised(lead);
 #pragma unroll
@@ -118,26 +124,21 @@ struct Fetch {
   Scaled<Real>* own;  // kThreads apart
   const Scaled<Real>* emissions;
   const Scaled<Real>* other;
-  int emission_stride, other_stride, labels;
-  int emission_at[P::kPairs], other_at[P::kPairs];
+  int emission_stride, other_stride, labels, first;
+  bool is_forward;
 
-  __device__ Fetch(const Lattice<Real>& lattice, const Direction<Real>& direction, const Steps<Real>& steps, int first,
-                   Scaled<Real>* ring)
-      : own(ring + threadIdx.x), labels(lattice.u.labels) {
+  __device__ Fetch(const Lattice<Real>& lattice, const Direction<Real>& direction, const Steps<Real>& steps,
+                   int first_pair, Scaled<Real>* ring)
+      : own(ring + threadIdx.x), labels(lattice.u.labels), first(first_pair), is_forward(direction.is_forward) {
     const int width = labels + 1;
     const int frame = direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin;
     emissions = lattice.emissions + static_cast<int64_t>(frame) * width;
     emission_stride = direction.is_forward ? width : -width;
     other = steps.other;
     other_stride = -lattice.row_width();
-#pragma unroll
-    for (int k = 0; k < P::kPairs; ++k) {
-      // Pairs beyond the target read what is there, within the row.
-      const int j = smaller(first + k, labels - 1);
-      emission_at[k] = labels == 0 ? 0 : 1 + direction.label(j, labels);
-      other_at[k] = labels == 0 ? 0 : labels - 1 - j;
-    }
   }
+  // Pairs beyond the target read what is there, within the row.
+  __device__ int pair(int k) const { return smaller(first + k, labels - 1); }
   __device__ Scaled<Real>* at(int slot, int i) const { return own + (slot * P::kFetched + i) * P::kThreads; }
 
   __device__ static void copy(Scaled<Real>* to, const Scaled<Real>* from) {
@@ -147,14 +148,19 @@ struct Fetch {
   __device__ void start(int slot) {
     copy(at(slot, 0), emissions);
 #pragma unroll
-    for (int k = 0; k < P::kPairs; ++k) copy(at(slot, 1 + k), emissions + emission_at[k]);
+    for (int k = 0; k < P::kPairs; ++k) {
+      const int j = pair(k);
+      copy(at(slot, 1 + k), emissions + (is_forward ? j + 1 : labels - larger(j, 0)));
+    }
     emissions += emission_stride;
     if constexpr (kPosterior) {
       copy(at(slot, 1 + P::kPairs), other + labels);
 #pragma unroll
       for (int k = 0; k < P::kPairs; ++k) {
-        copy(at(slot, 2 + P::kPairs + k), other + other_at[k]);
-        copy(at(slot, 2 + 2 * P::kPairs + k), other + labels + 1 + other_at[k]);
+        // Without labels: the one blank, twice.
+        const int j = labels - 1 - pair(k);
+        copy(at(slot, 2 + P::kPairs + k), other + j);
+        copy(at(slot, 2 + 2 * P::kPairs + k), other + (labels == 0 ? 0 : labels + 1 + j));
       }
       other += other_stride;
     }
@@ -214,20 +220,16 @@ __device__ inline void walk_strip(const Lattice<typename P::Real>& lattice,
       if (step >= steps.end) break;
       __pipeline_wait_prior(kAhead - 1);
 
-      Scaled<Real> to_blank[kPairs], above[kPairs];
-#pragma unroll
-      for (int k = 0; k < kPairs; ++k) {
-        to_blank[k] = states.blank[k] + states.label[k];
-        above[k] = skips >> k & 1 ? to_blank[k] : states.blank[k];
-      }
-      Scaled<Real> entering = from_lane_below(above[kPairs - 1]);
+      Scaled<Real> to_blank = states.to_blank(kPairs - 1);
+      const Scaled<Real> leaving = skips >> (kPairs - 1) & 1 ? to_blank : states.blank[kPairs - 1];
+      Scaled<Real> entering = from_lane_below(leaving);
       if constexpr (P::kWarps > 1) {
         Scaled<Real>* turn = halo + (step & 1) * P::kWarps;
-        if (lane == kWarp - 1) turn[warp] = above[kPairs - 1];
-        if (is_last_of_strip && first + kPairs < labels) direction.borders[strip & 1][step] = above[kPairs - 1];
+        if (lane == kWarp - 1) turn[warp] = leaving;
+        if (is_last_of_strip && first + kPairs < labels) direction.border(strip)[step] = leaving;
         __syncthreads();
         if (lane == 0 && warp > 0) entering = turn[warp - 1];
-        if (lane == 0 && warp == 0 && strip > 0) entering = direction.borders[~strip & 1][step];
+        if (lane == 0 && warp == 0 && strip > 0) entering = direction.border(strip - 1)[step];
       }
       if (first == 0) entering = states.lead;
 
@@ -237,18 +239,22 @@ __device__ inline void walk_strip(const Lattice<typename P::Real>& lattice,
       }
       const Scaled<Real> blank_emission = fetch.blank_emission(slot);
       states.lead = emit(states.lead, blank_emission);
+      // Downwards, so that a pair's states are still those of the frame before when the pair above asks for them.
 #pragma unroll
-      for (int k = 0; k < kPairs; ++k) {
-        const Scaled<Real> to_label = states.label[k] + (k == 0 ? entering : above[k - 1]);
+      for (int k = kPairs - 1; k >= 0; --k) {
+        const Scaled<Real> below = k == 0 ? entering : states.to_blank(k > 0 ? k - 1 : 0);
+        const bool skipped = k == 0 || (skips >> (k > 0 ? k - 1 : 0) & 1);
+        const Scaled<Real> to_label = states.label[k] + (skipped ? below : states.blank[k > 0 ? k - 1 : 0]);
         if constexpr (kPosterior) {
           if (first + k < labels) {
-            in_blanks += joint(to_blank[k], fetch.other_blank(slot, k), steps.total_exponent);
+            in_blanks += joint(to_blank, fetch.other_blank(slot, k), steps.total_exponent);
             posteriors[1 + direction.label(first + k, labels)] =
                 joint(to_label, fetch.other_label(slot, k), steps.total_exponent);
           }
         }
-        states.blank[k] = emit(to_blank[k], blank_emission);
+        states.blank[k] = emit(to_blank, blank_emission);
         states.label[k] = emit(to_label, fetch.emission(slot, k));
+        to_blank = below;
       }
       if ((done + slot + 1) % kFramesPerNormalisation == 0) states.normalise();
       if constexpr (kPosterior) {

@@ -91,9 +91,7 @@ def _emulator(
     module: HostModule, source: pathlib.Path, arch: str, block_order: int | None
 ) -> Callable[[HostLaunch], None]:
     def execute(launch: HostLaunch) -> None:
-        from lisa_kernels.testing.ptx import Module
-
-        ptx = Module(compile_ptx(source, arch))
+        ptx = _parsed(compile_ptx(source, arch))
         ptx.launch(
             _entry(launch, ptx.kernels),
             launch.grid,
@@ -105,6 +103,14 @@ def _emulator(
         )
 
     return execute
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """Return the PTX module of a text: 6 MB of CTC take 4 s to read, and a call of the op launches six kernels."""
+    from lisa_kernels.testing.ptx import Module
+
+    return Module(text)
 
 
 def _entry(launch: HostLaunch, kernels: Sequence[str]) -> str:

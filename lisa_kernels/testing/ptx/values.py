@@ -36,7 +36,7 @@ SCALAR_FLOATS = frozenset(("f16", "bf16", "f32", "f64"))
 # Two values side by side in one register: element type and the shifts of its lanes.
 PACKED = {"f16x2": "f16", "bf16x2": "bf16", "f32x2": "f32"}
 
-_SMALLEST_NORMAL = {"f16": 2.0**-14, "bf16": 2.0**-126, "f32": 2.0**-126}
+_SMALLEST_NORMAL = {"f16": 2.0**-14, "bf16": 2.0**-126, "f32": 2.0**-126, "f64": 2.0**-1022}
 _TORCH_FLOAT8 = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 
 
