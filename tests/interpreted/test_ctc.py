@@ -80,6 +80,14 @@ def test_saved_tensors_mean_the_same_as_in_another_backend(sizes, other, first):
     judge((loss.detach(), got), leaf.detach(), *args[1:])
 
 
+@pytest.mark.parametrize("labels", [0, 3, 33])
+def test_utterances_without_frames_read_no_emissions(labels):
+    """Loading the next frame's emissions ahead once read those of a frame before the first."""
+    logits, targets, frames, lengths = problem(4, 2, 5, labels)
+    args = logits, targets, torch.tensor([0, 4]), lengths
+    judge(on_triton(*args), *args)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
     logits, targets, frames, labels = small_problem()

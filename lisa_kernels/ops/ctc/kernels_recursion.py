@@ -47,15 +47,13 @@ def _walk(
         skips = can_skip(j, classes, labels, mirrored)
         blank, blank_e = load_states(mantissas, exponents, start + j, j <= labels)
         label, label_e = load_states(mantissas, exponents, start + labels + 1 + j, j < labels)
-        coming = tl.minimum(first, frames - 1)
         blank_own, blank_own_e, own, own_e = load_emissions(
-            coming, j, emissions, emission_exponents, frames, labels, mirrored
+            first, j, emissions, emission_exponents, frames, labels, mirrored
         )
         for k in range(first, last):
             # Of the frame after this one: a load from the L2 cache takes as long as a step.
-            coming = tl.minimum(k + 1, frames - 1)
             next_blank, next_blank_e, next_own, next_own_e = load_emissions(
-                coming, j, emissions, emission_exponents, frames, labels, mirrored
+                k + 1, j, emissions, emission_exponents, frames, labels, mirrored
             )
             blank, blank_e, label, label_e = step_in_registers(
                 k, j, blank, blank_e, label, label_e, skips, blank_own, blank_own_e, own, own_e, frames, labels,

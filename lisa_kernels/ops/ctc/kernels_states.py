@@ -78,10 +78,13 @@ def _enter_from_registers(j, blank, blank_e, label, label_e, skips):
 
 @triton.jit
 def load_emissions(k, j, emissions, emission_exponents, frames, labels, mirrored):
-    """Emissions of the blank and of label j in the frame after k; 0 beyond the target."""
+    """Emissions of the blank and of label j in the frame after k; 0 beyond the target and where there is no frame."""
+    exists = k < frames
     at = _frame_of(k, frames, mirrored) * (labels + 1)
-    label, label_e = load_states(emissions, emission_exponents, at + position_of(j, labels, mirrored), j < labels)
-    return tl.load(emissions + at), tl.load(emission_exponents + at), label, label_e
+    blank, blank_e = load_states(emissions, emission_exponents, at, exists)
+    on = exists & (j < labels)
+    label, label_e = load_states(emissions, emission_exponents, at + position_of(j, labels, mirrored), on)
+    return blank, blank_e, label, label_e
 
 
 @triton.jit
