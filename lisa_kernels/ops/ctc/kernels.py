@@ -144,8 +144,7 @@ def ctc_grad_kernel(
     grad_loss, logits, row_max, log_sum, occupancy, position_classes, following, count, target_lengths, offsets,
     grad_out, frames_room, batch, labels_room, class_vectors, stride_t_vectors, stride_n_vectors,
     grad_stride_t_vectors, grad_stride_n_vectors,
-    VECTOR: tl.constexpr, BY_CLASS: tl.constexpr, ONE_BLOCK: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr,
+    VECTOR: tl.constexpr, BY_CLASS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr,
 ):  # fmt: skip
     """``grad_loss * (softmax - occupancy)``; rows without a gradient are written 0, or NaN, and not read."""
     n, frame, exists = _rows_of(tl.program_id(0).to(tl.int64), batch, frames_room, ROWS)

@@ -105,7 +105,6 @@ def backward(
         kernels.ctc_grad_kernel, problem.rows_grid, grad_loss, logits, row_max, log_sum, occupancy, *links,
         *problem.target, dense, frames, batch, problem.labels_room, *problem.in_vectors(logits, dense),
         tile=problem.rows_tile, VECTOR=problem.vector(logits, dense), BY_CLASS=by_class,
-        ONE_BLOCK=classes <= problem.rows_tile.BLOCK,
     )  # fmt: skip
     return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
 
