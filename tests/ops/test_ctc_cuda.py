@@ -1,6 +1,8 @@
 """The CUDA kernels of ``ctc_loss`` on the CPU: each internal boundary, orders of threads, both halves with others."""
 
-import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,13 @@ from bench.memory import peak_bytes
 from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc import native_impl
 from lisa_kernels.testing import assert_matches, same_bits
-from lisa_kernels.testing.cuda.ops import emulated_kernels, host_kernels, why_no_emulated_ops, why_no_host_ops
+from lisa_kernels.testing.cuda.ops import (
+    emulated_kernels,
+    host_kernels,
+    op_sources,
+    why_no_emulated_ops,
+    why_no_host_ops,
+)
 from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem
 from tests.ops.test_ctc_kernels import FAULTS
 
@@ -48,13 +56,18 @@ def check(got, wanted, frames):
     assert_matches(got[1], wanted[1], depth=4 * frames, limit=limit, name="gradient")
 
 
-@pytest.mark.parametrize("classes", [7, 4000], ids=["by class", "by position"])
 @pytest.mark.parametrize(("labels", "frames"), LABELS)
-def test_targets_on_both_sides_of_each_plan(labels, frames, classes):
-    if classes > 7 and frames > 140:
-        pytest.skip("rows of 4000 classes are proved with fewer frames")
-    inputs = problem(labels, frames if classes > 7 else 2 * frames, classes=classes)
+def test_targets_on_both_sides_of_each_plan(labels, frames):
+    """Occupancies by class: few classes."""
+    inputs = problem(labels, 2 * frames, classes=7)
     check(on_host(*inputs), expected(*inputs), 2 * frames)
+
+
+@pytest.mark.parametrize(("labels", "frames"), LABELS[:8])
+def test_targets_of_few_labels_beside_many_classes(labels, frames):
+    """Occupancies by position, and a block for each row of logits."""
+    inputs = problem(labels, frames, classes=4000)
+    check(on_host(*inputs), expected(*inputs), frames)
 
 
 @pytest.mark.prove
@@ -164,22 +177,36 @@ def test_the_compiled_kernels_in_the_emulator_agree(labels, frames):
     check(got, expected(logits, *rest), frames)
 
 
-def test_a_recursion_without_its_skips_is_caught(tmp_path):
-    """The judge of this file can say no."""
-    from lisa_kernels.testing.cuda.ops import op_sources
+_MUTANT = """
+import pathlib, sys, torch
+import lisa_kernels
+from lisa_kernels.testing.cuda.ops import host_kernels
+from tests.ops.test_ctc_cuda import problem
+logits, *rest = problem(5, 20)
+with host_kernels([pathlib.Path(sys.argv[1])]), lisa_kernels.use_backend("cuda"):
+    print(float(lisa_kernels.ctc_loss(logits, *rest, reduction="sum")))
+"""
 
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("ctc_walk.cuh", "skips |= 1u << k;", "skips |= 0u;"),
+        ("ctc_walk.cuh", "entering = states.lead;", "entering = scaled_zero<Real>();"),
+        ("ctc_rows.cuh", "out[slot] =", "out[slot == 1 ? 2 : slot] ="),
+    ],
+)
+def test_a_wrong_line_is_caught(file, right, wrong, tmp_path):
+    """In a process of its own: a process can hold the ops of one library only."""
     (source,) = [path for path in op_sources() if path.name == "ctc.cu"]
-    folder = tmp_path / "csrc" / "ops" / "ctc"
-    folder.mkdir(parents=True)
-    (tmp_path / "csrc" / "core").mkdir()
-    for path in [*source.parent.iterdir(), *(source.parents[2] / "core").iterdir()]:
-        (tmp_path / "csrc" / path.relative_to(source.parents[2])).write_text(path.read_text())
-    walk = folder / "ctc_walk.cuh"
-    changed, count = re.subn(r"skips \|= 1u << k;", "skips |= 0u;", walk.read_text())
-    assert count == 1
-    walk.write_text(changed)
+    csrc = source.parents[2]
+    shutil.copytree(csrc, tmp_path / "csrc")
+    changed = tmp_path / "csrc" / "ops" / "ctc" / file
+    assert changed.read_text().count(right) == 1
+    changed.write_text(changed.read_text().replace(right, wrong))
+    command = [sys.executable, "-c", _MUTANT, str(changed.with_name("ctc.cu"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=csrc.parent)
     logits, *rest = problem(5, 20)
-    with host_kernels([folder / "ctc.cu"]), lisa_kernels.use_backend("cuda"):
-        got = gradient(logits, lambda x: lisa_kernels.ctc_loss(x, *rest, reduction="sum"))
     with pytest.raises(AssertionError, match="loss"):
-        check(got, expected(logits, *rest), 20)
+        assert_matches(torch.tensor(float(done.stdout)), expected(logits, *rest)[0].float().double(), name="loss")
