@@ -1,8 +1,8 @@
 """Host code of the Triton kernels: allocate, pick tiles, launch.  Nothing on the device is read here.
 
 Scratch of forward: emissions, 8 bytes a position and frame; states, 16 bytes a position and frame up to 64 MiB, beyond
-it 32 bytes a position for some 2 * sqrt(T / 2) frames; 4 bytes a position and frame more where occupancies are stored by
-class.  At T = 1500, N = 32, S = 200: 77 MB, 12 MB, and 39 MB that are saved.  Backward: 12 bytes a position.
+it 32 bytes a position for some 2 * sqrt(T / 2) frames; where occupancies are stored by class, 4 bytes a position and
+frame more.  At T = 1500, N = 32, S = 200: 77 MB, 12 MB, and 39 MB that are saved.  Backward: 12 bytes a position.
 """
 
 from __future__ import annotations
