@@ -9,7 +9,7 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 from lisa_kernels.core.tl_math import to_dtype
-from lisa_kernels.ops.ctc.kernels_scaled import split_probability
+from lisa_kernels.ops.ctc.kernels_scaled import LOG2E, exp2_centred, pow2_or_0, split_probability
 from lisa_kernels.ops.ctc.kernels_target import find_frames, find_target, sum_of_class
 
 
@@ -18,6 +18,17 @@ def _rows_of(pid, batch, frames_room, ROWS: tl.constexpr):
     """Utterance and frames of a program, and which of them exist."""
     frame = pid // batch * ROWS + tl.arange(0, ROWS)
     return pid % batch, frame, frame < frames_room
+
+
+@triton.jit
+def _sums(x, row_max):
+    """How many of a row are its maximum, and the sum of exp(x - max) of the others.
+
+    Apart, because on a confident model the sum is 1 and little more: rounded to fp32 it would move all probabilities.
+    """
+    is_max = x == row_max[:, None]
+    e = tl.exp(x - row_max[:, None])
+    return tl.sum(is_max.to(tl.float32), 1), tl.sum(tl.where(is_max, 0.0, e), 1)
 
 
 @triton.jit
@@ -41,21 +52,24 @@ def ctc_rows_kernel(
         read = valid[:, None] & (column < classes)[None, :]
         x = tl.load(rows[:, None] + column[None, :], mask=read, other=float("-inf")).to(tl.float32)
         row_max = tl.max(x, 1)
-        total = tl.sum(tl.exp(x - row_max[:, None]), 1)
+        maxima, others = _sums(x, row_max)
     else:
         row_max = tl.full([ROWS], float("-inf"), tl.float32)
-        total = tl.zeros([ROWS], tl.float32)
+        maxima = tl.zeros([ROWS], tl.float32)
+        others = tl.zeros([ROWS], tl.float32)
         for first in range(0, classes, BLOCK):
             read = valid[:, None] & (first + column < classes)[None, :]
             x = tl.load(rows[:, None] + (first + column)[None, :], mask=read, other=float("-inf")).to(tl.float32)
             raised = tl.maximum(row_max, tl.max(x, 1))
             # Not -inf, of which -inf cannot be taken.
             held = tl.maximum(raised, -3.4e38)
-            total = total * tl.exp(row_max - held) + tl.sum(tl.exp(x - held[:, None]), 1)
+            more_maxima, more_others = _sums(x, held)
+            others = more_others + tl.where(raised > row_max, (maxima + others) * tl.exp(row_max - held), others)
+            maxima = more_maxima + tl.where(raised > row_max, 0.0, maxima)
             row_max = raised
-    log_sum = libdevice.log(total)
+    log_sum = libdevice.log(maxima) + libdevice.log1p(others / maxima)
     # A row without any possible class is a fault like NaN and +inf.
-    log_sum = tl.where(row_max == float("-inf"), float("nan"), log_sum)
+    log_sum = tl.where(tl.abs(row_max) == float("inf"), float("nan"), log_sum)
 
     saved = frame * batch + n
     tl.store(row_max_out + saved, tl.where(valid, row_max, 0.0), mask=exists)
@@ -135,8 +149,8 @@ def ctc_occupancy_kernel(
 
 
 @triton.jit
-def _softmax(x, row_max, log_sum):
-    return tl.exp((x - row_max) - log_sum)
+def _softmax(x, row_max, scale):
+    return tl.exp(x - row_max) * scale
 
 
 @triton.jit
@@ -154,6 +168,10 @@ def ctc_grad_kernel(
     maxima = tl.load(row_max + saved, mask=exists, other=0.0)
     weight = tl.load(grad_loss + n)
     active = log_sums < float("inf")
+    # exp(-log_sum), to half an ulp near 1, where softmax and occupancy cancel; ``ex2.approx`` has 2 ulps.
+    bits = tl.where(active, log_sums, 0.0) * -LOG2E
+    whole = tl.floor(bits + 0.5)
+    scale = exp2_centred(bits - whole) * pow2_or_0(whole.to(tl.int32))
     filler = tl.where(log_sums != log_sums, log_sums, 0.0)
     rows = logits + frame * stride_t_vectors * VECTOR + n * stride_n_vectors * VECTOR
     grad_rows = grad_out + frame * grad_stride_t_vectors * VECTOR + n * grad_stride_n_vectors * VECTOR
@@ -163,7 +181,7 @@ def ctc_grad_kernel(
         inside = (first + column < classes)[None, :]
         on = active[:, None] & inside
         x = tl.load(rows[:, None] + (first + column)[None, :], mask=on, other=0.0).to(tl.float32)
-        grad = _softmax(x, maxima[:, None], log_sums[:, None])
+        grad = _softmax(x, maxima[:, None], scale[:, None])
         if BY_CLASS:
             taken = occupancy + (n * frames_room + frame) * classes
             grad -= tl.load(taken[:, None] + (first + column)[None, :], mask=on, other=0.0)
@@ -184,5 +202,5 @@ def ctc_grad_kernel(
             on = active[:, None] & (own_count > 0)[None, :]
             chosen = tl.load(rows[:, None] + own[None, :], mask=on, other=0.0).to(tl.float32)
             summed = sum_of_class(taken, active, position, own_count, following + at)
-            grad = weight * (_softmax(chosen, maxima[:, None], log_sums[:, None]) - summed)
+            grad = weight * (_softmax(chosen, maxima[:, None], scale[:, None]) - summed)
             tl.store(grad_rows[:, None] + own[None, :], to_dtype(grad, grad_out.dtype.element_ty), mask=on)
