@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = _device(arguments.device)
         # LISA_BACKEND forces here as it does everywhere.
         backend = arguments.backend or read_settings().backend
-        targets = tuple(arguments.target.split(","))
+        targets = _targets(arguments.target, backend)
         _check_backend(specs, backend, device, targets)
         _check_file(arguments.json)
     except ValueError as error:
@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         record = {**counts, "rows": [row.to_json() for row in rows]}
         pathlib.Path(arguments.json).write_text(json.dumps(record, indent=1) + "\n")
-    print(f"\n{counts[PASSED]} passed, {counts[FAILED]} failed, {counts[SKIPPED]} skipped")
+    nothing = "" if counts[PASSED] or counts[FAILED] else ": nothing was verified"
+    print(f"\n{counts[PASSED]} passed, {counts[FAILED]} failed, {counts[SKIPPED]} skipped{nothing}")
     return 1 if counts[FAILED] else 0
 
 
@@ -77,9 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--target",
-        default=",".join(DEFAULT_TARGETS),
         metavar="NAMES",
-        help=f"of --backend emulated, some of {','.join(EMULATED_TARGETS)} (default: %(default)s)",
+        help=f"of --backend emulated, some of {','.join(EMULATED_TARGETS)} (default: {','.join(DEFAULT_TARGETS)})",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     level = parser.add_mutually_exclusive_group()
@@ -88,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     level.add_argument("--full", dest="level", action="store_const", const="full", help="large cases too: minutes")
     parser.add_argument("--json", metavar="FILE", help="write passed, failed, skipped and all rows to FILE")
     return parser
+
+
+def _targets(names: str | None, backend: str | None) -> tuple[str, ...]:
+    if names is None:
+        return DEFAULT_TARGETS
+    if backend != "emulated":
+        raise ValueError(f"target is {names!r}; it goes with --backend emulated alone.")
+    return tuple(names.split(","))
 
 
 def _device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-// Atomic functions on shared and global memory, of any trivially copyable type that the operation makes sense for.
+// Atomic functions on shared and global memory: of every number that <atomic> takes, and sums of vectors.
 #pragma once
 #include <atomic>
 #include <type_traits>
@@ -60,6 +60,24 @@ LISA_HOST_ATOMIC(atomicXor, old ^ value)
 LISA_HOST_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
 LISA_HOST_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 #undef LISA_HOST_ATOMIC
+
+// Each element by itself: of the whole vector the guide promises nothing.
+#define LISA_HOST_ATOMIC_PAIR(Vector)                                                 \
+  inline Vector atomicAdd(Vector* address, Vector value) {                            \
+    Vector old;                                                                       \
+    old.x = atomicAdd(&address->x, value.x), old.y = atomicAdd(&address->y, value.y); \
+    return old;                                                                       \
+  }
+LISA_HOST_ATOMIC_PAIR(__half2)
+LISA_HOST_ATOMIC_PAIR(__nv_bfloat162)
+LISA_HOST_ATOMIC_PAIR(float2)
+#undef LISA_HOST_ATOMIC_PAIR
+inline float4 atomicAdd(float4* address, float4 value) {
+  float4 old;
+  old.x = atomicAdd(&address->x, value.x), old.y = atomicAdd(&address->y, value.y);
+  old.z = atomicAdd(&address->z, value.z), old.w = atomicAdd(&address->w, value.w);
+  return old;
+}
 
 // A failed exchange lets other threads run: the loop around it may wait for one of them.
 template <class T>

@@ -5,10 +5,6 @@ namespace lisa_host {
 int block_barrier(const char* name, int predicate, const Location& where) {
   Block& block = *current->block;
   Barrier& barrier = block.barrier;
-  if (block.exited) {
-    fail("divergent barrier",
-         std::to_string(block.exited) + " threads have left the kernel before " + name + ", " + place(where));
-  }
   if (barrier.arrived == 0) barrier.where = where;
   if (barrier.where.line() != where.line() || std::strcmp(barrier.where.file_name(), where.file_name()) != 0) {
     fail("divergent barrier",
@@ -19,10 +15,7 @@ int block_barrier(const char* name, int predicate, const Location& where) {
     wait_at(name, where);
     return barrier.last_sum;
   }
-  barrier.last_sum = barrier.predicate_sum;
-  barrier.arrived = barrier.predicate_sum = 0;
-  for (Fiber& fiber : block.fibers)
-    if (&fiber != current && fiber.block == &block) block.wake(fiber);
+  open_barrier(block);
   return barrier.last_sum;
 }
 

@@ -4,8 +4,8 @@
 
 namespace lisa_host {
 
-// Returns the sum of the predicates of all threads.  The guide's rule is held to the letter: all threads of the block
-// reach the same barrier; hardware lets some breaches pass.
+// Returns the sum of the predicates of all threads that have not left the kernel: from sm_70 on a barrier waits for
+// those alone.  They must all come to the same barrier; hardware lets some breaches of that pass.
 int block_barrier(const char* name, int predicate, const Location& where);
 
 }  // namespace lisa_host

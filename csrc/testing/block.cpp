@@ -5,6 +5,7 @@
 #include <chrono>
 #include <set>
 
+#include "guarded_memory.h"
 #include "keywords.h"
 
 namespace lisa_host {
@@ -67,19 +68,24 @@ void leave_warp(Fiber& fiber) {
   }
 }
 
+void open_barrier(Block& block) {
+  Barrier& barrier = block.barrier;
+  barrier.last_sum = barrier.predicate_sum;
+  barrier.arrived = barrier.predicate_sum = 0;
+  for (Fiber& fiber : block.fibers)
+    if (fiber.block == &block) block.wake(fiber);
+}
+
 void fiber_entry() {
   Fiber& fiber = *current;
   Block& block = *fiber.block;
   fiber.annotation.after_switch_back(&block.os_stack, &block.os_stack_bytes);
   block.launch->invoke(block.launch->function, block.launch->arguments);
-  if (block.barrier.arrived) {
-    fail("divergent barrier",
-         "a thread leaves the kernel while others wait at __syncthreads, " + place(block.barrier.where));
-  }
   fiber.done = true;
   block.alive--;
-  block.exited++;
   leave_warp(fiber);
+  // Nor is it waited for at a barrier.
+  if (block.barrier.arrived && block.barrier.arrived == block.alive) open_barrier(block);
   leave_fiber();
   __builtin_unreachable();
 }
@@ -95,7 +101,6 @@ void start_block(Block& block) {
     warp.collectives.clear();
   }
   block.alive = count;
-  block.exited = 0;
   block.barrier = {};
   block.idle_spins = 0;
   block.order.start(count);
@@ -172,6 +177,11 @@ void run_block(Block& block) {
       break;
     }
     resume(*next);
+    if (block.watches_margins && block.fault.kind.empty()) {
+      if (const std::string written = guarded.written_margin(); !written.empty()) {
+        block.fault = {"out of bounds", "access to " + written + ": " + describe(*next)};
+      }
+    }
     if (block.idle_spins && ++steps % 4096 == 0 && hangs(block, since)) break;
   }
   if (const char* name = block.shared.overrun(); name && block.fault.kind.empty()) {

@@ -70,13 +70,14 @@ struct Block {
   const Launch* launch = nullptr;
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
-  int alive = 0, exited = 0;
+  int alive = 0;
   Barrier barrier;
   SharedArena shared;
   void* dynamic_shared = nullptr;
   Fault fault;
   RunOrder order;
   uint64_t idle_spins = 0;
+  bool watches_margins = false;  // looks after each turn of a thread whether it wrote one
 
   Stacks stacks;
   void* scheduler_stack = nullptr;
@@ -117,6 +118,9 @@ inline bool complete(const Collective& collective, const Warp& warp) {
 
 // Lets the lanes that have arrived read the result.
 void open_for_reading(Block& block, Collective& collective, int first_fiber);
+
+// Lets the threads that wait at the barrier go on; all that have not left the kernel do.
+void open_barrier(Block& block);
 
 // Runs all threads to their end, or until one faults.
 void run_block(Block& block);

@@ -9,6 +9,7 @@
 #include "exports.h"
 #include "half_math.h"
 #include "intrinsics.h"
+#include "packed_integers.h"
 #include "runtime.h"
 #include "shared.h"
 #include "warp.h"

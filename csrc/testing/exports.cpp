@@ -3,6 +3,7 @@
 #include <map>
 
 #include "block.h"
+#include "guarded_memory.h"
 
 namespace lisa_host {
 namespace {
@@ -61,6 +62,13 @@ int lisa_host_launch(const char* kernel, const uint32_t* shape, uint64_t shared_
   submit(launch);
   return 0;
 }
+
+// Returns the address of a copy between inaccessible pages, for the launches until lisa_host_release.
+void* lisa_host_guard(const char* name, void* memory, uint64_t bytes) {
+  return lisa_host::guarded.add(name, memory, bytes);
+}
+// Writes the copies back, unless there was a fault, and frees them.
+void lisa_host_release() { lisa_host::guarded.release(lisa_host::state.fault.kind.empty()); }
 
 // The thread that runs on this OS thread, for the reports of sanitizers.
 const char* lisa_host_running() {

@@ -2,6 +2,7 @@
 #include "barrier.cpp"
 #include "block.cpp"
 #include "exports.cpp"
+#include "guarded_memory.cpp"
 #include "launch.cpp"
 #include "run_on_fibers.cpp"
 #include "run_order.cpp"

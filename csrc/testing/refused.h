@@ -10,6 +10,10 @@
 #define LISA_HOST_REFUSE_SHARED \
   LISA_HOST_REFUSE("a __shared__ that is no plain variable of a function is not modelled on the host")
 
+// Before the names of libcu++, whose pipeline <cuda_pipeline.h> is a part of.
+#define LISA_HOST_REFUSE_LIBCUXX \
+  LISA_HOST_REFUSE("libcu++ (cuda::pipeline, cuda::barrier and their like) is not modelled on the host")
+
 #undef __cluster_dims__
 #define __cluster_dims__(...) LISA_HOST_REFUSE("a thread block cluster (__cluster_dims__) is not modelled on the host")
 #define __activemask() \

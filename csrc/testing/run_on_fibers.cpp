@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "block.h"
+#include "guarded_memory.h"
 #include "keywords.h"
 #include "launch.h"
 #include "signals.h"
@@ -42,17 +43,16 @@ class FiberRun {
         count_(uint64_t{launch.grid[0]} * launch.grid[1] * launch.grid[2]),
         order_(count_, seed_) {}
 
-  void run() {
-    const uint64_t wanted = state.threads > 0 ? state.threads : std::max(1u, std::thread::hardware_concurrency());
-    const size_t workers = std::min(wanted, count_);
+  // Returns the first fault; its kind is empty if there was none.
+  Fault run(uint64_t os_threads, bool watch_margins) {
+    watches_margins_ = watch_margins;
+    const size_t workers = std::min(os_threads, count_);
     while (idle_blocks.size() < workers) idle_blocks.push_back(std::make_unique<Block>());
     std::vector<std::thread> others;
     for (size_t i = 1; i < workers; i++) others.emplace_back([this, i] { work(*idle_blocks[i]); });
     work(*idle_blocks[0]);
     for (std::thread& other : others) other.join();
-    if (fault_.kind.empty()) return;
-    state.fault = fault_;
-    state.error = cudaErrorLaunchFailure;
+    return fault_;
   }
 
  private:
@@ -60,6 +60,7 @@ class FiberRun {
     const SignalStack signal_stack;
     const Watchdog watchdog;
     block.launch = &launch_;
+    block.watches_margins = watches_margins_;
     blockDim = dim3(launch_.block[0], launch_.block[1], launch_.block[2]);
     gridDim = dim3(launch_.grid[0], launch_.grid[1], launch_.grid[2]);
     for (uint64_t i; !stop_ && (i = next_++) < count_;) {
@@ -82,6 +83,7 @@ class FiberRun {
   const Launch& launch_;
   const uint64_t seed_, count_;
   const BlockOrder order_;
+  bool watches_margins_ = false;
   std::atomic<uint64_t> next_{0};
   std::atomic<bool> stop_{false};
   Fault fault_;  // the first; read after all workers have ended
@@ -93,7 +95,21 @@ void run_on_fibers(const Launch* launch) {
   if (current) fail("launch refused", "a kernel launches another one, which is not modelled");
   const std::lock_guard<std::mutex> one_at_a_time(state.running);
   const SignalHandlers handlers;
-  FiberRun(*launch).run();
+  const uint64_t os_threads = state.threads > 0 ? state.threads : std::max(1u, std::thread::hardware_concurrency());
+  Fault fault = FiberRun(*launch).run(os_threads, false);
+  if (fault.kind.empty()) {
+    const std::string written = guarded.written_margin();
+    if (written.empty()) return;
+    // Again from the same memory, watched: that tells which thread it was, at the price of a look after each turn.
+    guarded.refill();
+    fault = FiberRun(*launch).run(1, true);
+    if (fault.kind.empty()) {
+      fault = {"out of bounds",
+               "access to " + written + ": kernel " + launch->kernel + ", in one order of its threads"};
+    }
+  }
+  state.fault = fault;
+  state.error = cudaErrorLaunchFailure;
 }
 
 }  // namespace lisa_host

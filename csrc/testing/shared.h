@@ -1,4 +1,4 @@
-// What translate.py makes of `__shared__` declarations.
+// What translate/shared.py makes of `__shared__` declarations.
 #pragma once
 #include "block.h"
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "block.h"
+#include "guarded_memory.h"
 #include "sanitizers.h"
 
 namespace lisa_host {
@@ -27,6 +28,9 @@ inline void fail_after_signal() {
   const bool overflow = address < stack && address >= stack - sysconf(_SC_PAGESIZE);
   if (overflow)
     fail("stack overflow", "a thread uses more than " + std::to_string(kStackBytes >> 10) + " KiB of stack");
+  if (const std::string position = guarded.position(address); !position.empty()) {
+    fail("out of bounds", "access to " + position);
+  }
   char text[32];
   std::snprintf(text, sizeof text, "%p", caught_address);
   fail("out of bounds", std::string("access to address ") + text + ", which no memory has");

@@ -13,7 +13,7 @@ from lisa_kernels.core.launch import LaunchRecord
 from lisa_kernels.core.targets import TARGETS, Target
 
 # Compute capabilities that no tile table has rows for, but that Triton compiles for and people own.
-_FURTHER = {"sm_75": 75, "sm_86": 86, "sm_89": 89}
+_FURTHER = {"sm_86": 86, "sm_89": 89}
 
 
 def compile_launch(record: LaunchRecord, target: Target | str) -> Any:
@@ -21,7 +21,7 @@ def compile_launch(record: LaunchRecord, target: Target | str) -> Any:
 
     Args:
         record: Of ``core.launch.record`` or ``specialise``.
-        target: A key of ``core.targets.TARGETS``, or ``"sm_75"``, ``"sm_86"``, ``"sm_89"``.
+        target: A key of ``core.targets.TARGETS``, ``"sm_86"`` or ``"sm_89"``.
 
     Raises:
         ValueError: An unknown target, or the interpreter, for which nothing is compiled.

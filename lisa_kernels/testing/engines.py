@@ -24,11 +24,11 @@ from typing import Any
 from lisa_kernels.core.config import BACKENDS, read_settings
 from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.core.launch import LaunchRecord, run_through
-from lisa_kernels.core.targets import TARGETS, force_target
+from lisa_kernels.core.targets import force_target
 
 MEANS = ("interpreted", "emulated", "host")
-# What Triton makes for these runs in the emulator: mma.sync for sm_80 and sm_120, wgmma for sm_90.
-EMULATED_TARGETS = ("sm_80", "sm_90", "sm_120")
+# What is made for these runs in the emulator, with the tiles of the target beside it: mma.sync, but wgmma for sm_90.
+EMULATED_TARGETS = {"sm_80": "sm_80", "sm_89": "sm_80", "sm_90": "sm_90", "sm_120": "sm_120"}
 DEFAULT_TARGETS = ("sm_80", "sm_90")
 # 1 to 150 ms a program, measured on two cores: a launch beyond this is a benchmark's size, not a test's.
 _MOST_PROGRAMS = 256
@@ -113,10 +113,10 @@ def _emulated(target: str) -> Engine:
         def execute(record: LaunchRecord, args: tuple[Any, ...]) -> None:
             if (programs := math.prod(record.grid)) > _MOST_PROGRAMS:
                 raise CaseTooLargeError(f"a launch of {programs} programs; at most {_MOST_PROGRAMS} are emulated")
-            compiled = compile_launch(record, TARGETS[target])
+            compiled = compile_launch(record, target)
             run_compiled(compiled, record.grid, record.passed(args), block_order=seed)
 
-        with use_backend("triton"), force_target(target), run_through(execute):
+        with use_backend("triton"), force_target(EMULATED_TARGETS[target]), run_through(execute):
             yield
 
     def missing() -> str | None:

@@ -106,5 +106,5 @@ def test_an_op_without_such_kernels_is_skipped_with_that_reason(name):
 def test_unknown_engines_and_targets_are_named():
     with pytest.raises(ValueError, match=r"backend is 'gpu'; it takes cuda, .*interpreted, emulated, host"):
         find_engines("gpu")
-    with pytest.raises(ValueError, match="target is 'sm_100'; it takes sm_80, sm_90, sm_120"):
+    with pytest.raises(ValueError, match="target is 'sm_100'; it takes sm_80, sm_89, sm_90, sm_120"):
         find_engines("emulated", ("sm_100",))

@@ -53,6 +53,11 @@ def test_every_backend_that_cannot_run_is_skipped_with_its_reason(monkeypatch, c
             "verify: backend is 'cpp'; it takes cuda, triton, cpu, reference, interpreted, emulated, host.",
         ),
         (["--backend", "cuda"], "verify: backend is 'cuda', which cannot run on cpu: "),
+        (["--target", "sm_80"], "verify: target is 'sm_80'; it goes with --backend emulated alone."),
+        (
+            ["--backend", "emulated", "--target", "sm_100"],
+            "verify: target is 'sm_100'; it takes sm_80, sm_89, sm_90, sm_120.",
+        ),
         (["--device", "tpu9"], "verify: device is 'tpu9'; it takes cpu or cuda."),
         (["--device", "meta"], "verify: device is 'meta'; it takes cpu or cuda."),
         (["--device", "cuda:99"], "verify: device is 'cuda:99'; this torch sees"),

@@ -6,13 +6,14 @@ One process is either interpreter or compiler: ``@triton.jit`` decides when it d
 import dataclasses
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from lisa_kernels.core.launch import launch, record
+from lisa_kernels.core.launch import launch, record, specialise
 from lisa_kernels.core.targets import TARGETS, current_target
 from lisa_kernels.core.tiling import Tile, force_tile, pick
 from tests.architecture.sources import ROOT
@@ -81,6 +82,73 @@ def test_record_specialises_as_a_launch_would():
     assert set(second.attrs) == {(0,), (3,)}, "x[8:] is aligned, 2**31 is a multiple of 16, 33 is not"
     assert first.options == {"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True}
     assert first.grid == (3,)
+
+
+def fp8_kernel(x_ptr, BLOCK, y_ptr, n, scale=2.0):
+    """Stands for a kernel: its constexpr is not last, and its last argument has a default."""
+
+
+def as_kernel(function):
+    """Return as much of a jitted function as ``specialise`` looks at, without decorating it."""
+    triton = pytest.importorskip("triton", reason="needs triton: pip install 'triton>=3.6,<3.10'")
+    return triton.runtime.jit.JITFunction(function)
+
+
+def test_a_constexpr_may_stand_anywhere_and_defaults_are_compiled_in():
+    x = torch.empty(16, dtype=torch.float8_e4m3fn, device="meta")
+    args = (x, x, 2**63 + 5)
+    record = specialise(as_kernel(fp8_kernel), (1,), args, constexprs={"BLOCK": 16}, options={})
+    assert record.signature == {
+        "x_ptr": "*fp8e4nv", "BLOCK": "constexpr", "y_ptr": "*fp8e4nv", "n": "u64", "scale": "constexpr"
+    }  # fmt: skip
+    assert record.constexprs == {"BLOCK": 16, "scale": 2.0}
+    assert set(record.attrs) == {(0,), (2,)}
+    assert record.passed(args) == args
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"grid": 1}, TypeError, "launch: grid is 1; it takes a tuple of one to three integers"),
+        ({"args": ()}, ValueError, "misses x_ptr, y_ptr, n"),
+        ({"args": (1, 2, 3, 4, 5)}, ValueError, "takes 4 run-time arguments; it was given 5"),
+        (
+            {"args": (1, 2, [3])},
+            TypeError,
+            "launch: n is a list; it takes tensors, descriptors, numbers, bool",
+        ),
+        ({"args": (1, 2, 2**64)}, ValueError, "it takes 64-bit integers"),
+        ({"constexprs": {"BLOCKS": 1}}, ValueError, "launch: BLOCKS is no parameter of fp8_kernel; it takes x_ptr"),
+        ({"constexprs": {}}, ValueError, "fp8_kernel misses n: an argument, or a constexpr by name"),
+        ({"args": (torch.empty(1, dtype=torch.complex64), 1, 1)}, TypeError, "launch: x_ptr has dtype torch.complex64"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_no_launch_takes_is_named(change, error, told):
+    call = {"grid": (1,), "args": (1, 2, 3), "constexprs": {"BLOCK": 16}, **change}
+    with pytest.raises(error, match=re.escape(told)):
+        specialise(as_kernel(fp8_kernel), call["grid"], call["args"], constexprs=call["constexprs"], options={})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "named"), [(torch.bfloat16, "bf16"), (torch.float8_e4m3fn, "fp8e4nv"), (torch.float8_e5m2, "fp8e5")]
+)
+def test_descriptors_are_specialised_by_element_type_and_block(dtype, named):
+    kernel = as_kernel(fp8_kernel)
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    x = torch.zeros(64, 48).to(dtype)
+    args = (TensorDescriptor.from_tensor(x, [32, 16]), x, 5)
+    made = specialise(kernel, (1,), args, constexprs={"BLOCK": 16}, options={})
+    assert made.signature["x_ptr"] == f"tensordesc<{named}[32, 16]>"
+    assert made.signature["y_ptr"] == f"*{named}"
+    assert 0 not in {place for (place,) in made.attrs}
+    assert made.passed(args) == args
+
+
+def test_a_plain_function_is_no_kernel():
+    with pytest.raises(TypeError, match=r"launch: kernel is a function; it takes a @triton\.jit function"):
+        specialise(fp8_kernel, (1,), (), constexprs={}, options={})
 
 
 def test_records_do_not_leak_out_of_their_block():

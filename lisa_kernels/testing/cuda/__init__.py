@@ -7,6 +7,7 @@ Four lines run a kernel of your own, threads in an order drawn from a seed::
     module.launch("softmax_kernel", 8, 128, [x, out, 100], seed=1)
     assert_matches(out, x.double().softmax(-1), depth=100)
 
+A store beyond a tensor is a ``HostFault`` that names thread and tensor; a load is one too, or gives NaN.
 ``HostModule.build(..., sanitize=True)`` adds AddressSanitizer and UndefinedBehaviorSanitizer.  A missing
 ``__syncthreads`` shows as wrong values under some seed, not under every: run three, and the PTX through the emulator
 for the sure check.  Times on the host say nothing about a GPU.

@@ -31,11 +31,13 @@ class Memory:
     Attributes:
         address: Of the first byte.
         size: In bytes.
+        name: For messages.
         owner: Keeps the memory alive.
     """
 
     address: int
     size: int
+    name: str
     owner: Any
 
 
@@ -96,7 +98,29 @@ def memory_of(array: Tensor | np.ndarray, name: str) -> Memory:
     if array.device.type != "cpu":
         raise ValueError(f"launch: {name} is on {array.device}; it takes CPU tensors.")
     extent = 1 + sum((size - 1) * stride for size, stride in zip(array.shape, array.stride(), strict=True))
-    return Memory(array.data_ptr(), (extent if array.numel() else 0) * array.element_size(), array)
+    return Memory(array.data_ptr(), (extent if array.numel() else 0) * array.element_size(), name, array)
+
+
+def merged(memories: Sequence[Memory]) -> list[Memory]:
+    """Return the pieces of memory, those that overlap made one: arguments that alias go on doing so."""
+    pieces: list[Memory] = []
+    for memory in sorted(memories, key=lambda memory: memory.address):
+        last = pieces[-1] if pieces else None
+        if last and memory.address < last.address + last.size:
+            end = max(last.address + last.size, memory.address + memory.size)
+            name = last.name if memory.name == last.name else f"{last.name} and {memory.name}"
+            pieces[-1] = Memory(last.address, end - last.address, name, (last.owner, memory.owner))
+        else:
+            pieces.append(memory)
+    return pieces
+
+
+def piece_of(address: int, pieces: Sequence[Memory]) -> int | None:
+    """Return the position of the piece of memory that an address points into, or None."""
+    for position, piece in enumerate(pieces):
+        if piece.address <= address < piece.address + max(piece.size, 1):
+            return position
+    return None
 
 
 def pack(kernel: str, signature: Sequence[str], values: Sequence[Any]) -> tuple[list[Packed], list[Memory]]:

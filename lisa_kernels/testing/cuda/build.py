@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ _LINK_PROGRAM = ("-rdynamic",)
 _LIBRARY_SOURCES = ("host_runtime.cpp",)
 _PROGRAM_SOURCES = ("host_runtime.cpp", "driver.cpp")
 _SHOWN_ERRORS = 50
+# #error, static_assert, and #pragma GCC error as csrc/testing/refused.h has it.
+_CAUSE = re.compile(r"error: (?:#error|static assertion failed|.* not modelled on the host)")
 
 
 def build(
@@ -97,5 +100,7 @@ def _run(command: list[str], source: str) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if "error" in line or "undefined reference" in line]
+    # What follows a refused header or type is noise: names that the compiler does not know without it.
+    lines = [line for line in lines if _CAUSE.search(line)] or lines
     shown = "\n".join(lines[:_SHOWN_ERRORS]) or done.stderr
     raise RuntimeError(f"HostModule.build: g++ does not take {source}.\n{shown}")

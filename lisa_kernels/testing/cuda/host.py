@@ -12,6 +12,7 @@ from typing import Any
 from lisa_kernels.testing.cuda.arguments import pack
 from lisa_kernels.testing.cuda.build import build
 from lisa_kernels.testing.cuda.faults import HostFault
+from lisa_kernels.testing.cuda.guarded import guarded_arguments
 from lisa_kernels.testing.cuda.sanitized import kernels_of, run_sanitized
 
 Shape = int | Sequence[int]
@@ -72,6 +73,7 @@ class HostModule:
         self.path = path
         self.sanitized = sanitized
         self._library = None if sanitized else _load(path)
+        self._has_executor = False
         listed = kernels_of(path) if sanitized else self._library.lisa_host_kernels().decode()
         self.kernels: dict[str, tuple[str, ...]] = {}
         for line in listed.splitlines():
@@ -130,6 +132,10 @@ class HostModule:
     ) -> None:
         """Run a kernel to its end.
 
+        The tensors are copied between inaccessible pages for the launch, so that an access beyond one is a fault that
+        names it.  Only ``call`` and launchers work on the caller's memory itself, where such an access may end this
+        process; so do kernels that take pointers to pointers.
+
         Args:
             kernel: Its name as in the source, without namespaces; an instantiation as given to ``build``.
             grid: Blocks in x, or in x, y, z.
@@ -141,7 +147,7 @@ class HostModule:
             limit_s: A launch that takes longer is a fault.
 
         Raises:
-            HostFault: The kernel did something wrong, or the launch is not valid.
+            HostFault: The kernel did something wrong, or the launch is not valid; the tensors are then as they were.
             ValueError, TypeError: The arguments are not what the kernel takes.
         """
         if kernel not in self.kernels:
@@ -162,9 +168,14 @@ class HostModule:
                 limit_s=limit_s,
             )
             return
-        values = [ctypes.create_string_buffer(argument.data, len(argument.data)) for argument in packed]
-        addresses = (ctypes.c_void_p * (len(values) + 1))(*map(ctypes.addressof, values), None)
-        with self.ordered(seed=seed, threads=threads, limit_s=limit_s):
+        # What an executor, or an address among a tensor's values, points to must be the caller's memory itself.
+        as_it_is = self._has_executor or any(code.startswith("pp") for code in self.kernels[kernel])
+        with (
+            self.ordered(seed=seed, threads=threads, limit_s=limit_s),
+            guarded_arguments(self._library, packed, () if as_it_is else memories) as arguments,
+        ):
+            values = [ctypes.create_string_buffer(argument, len(argument)) for argument in arguments]
+            addresses = (ctypes.c_void_p * (len(values) + 1))(*map(ctypes.addressof, values), None)
             self._library.lisa_host_launch(kernel.encode(), (ctypes.c_uint32 * 6)(*shape), shared_bytes, addresses)
 
     def call(
@@ -215,10 +226,12 @@ class HostModule:
 
         callback = _EXECUTOR(receive)
         self._library.lisa_host_execute_with(callback)
+        self._has_executor = True
         try:
             yield
         finally:
             self._library.lisa_host_execute_with(_EXECUTOR())
+            self._has_executor = False
         if errors:
             raise errors[0]
 
@@ -254,6 +267,8 @@ def _load(path: pathlib.Path) -> ctypes.CDLL:
     library.lisa_host_set.argtypes = (ctypes.c_uint64, ctypes.c_int32, ctypes.c_int32)
     library.lisa_host_launch.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p)
     library.lisa_host_execute_with.argtypes = (_EXECUTOR,)
+    library.lisa_host_guard.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint64)
+    library.lisa_host_guard.restype = ctypes.c_uint64
     return library
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from lisa_kernels.testing.cuda.arguments import Memory, Packed
+from lisa_kernels.testing.cuda.arguments import Memory, Packed, merged, piece_of
 from lisa_kernels.testing.cuda.faults import HostFault, from_sanitizer
 
 _FAULT = 3
@@ -49,7 +49,7 @@ def run_sanitized(
         HostFault: What a sanitizer or the launch reported; memory is then as it was.
         ValueError: A pointer points to none of the memories.
     """
-    buffers = _merged(memories)
+    buffers = merged(memories)
     request = [_text(kernel), *map(_number, (*shape, shared_bytes, *order)), _number(len(buffers))]
     for buffer in buffers:
         content = ctypes.string_at(buffer.address, buffer.size)
@@ -80,27 +80,14 @@ def run_sanitized(
         content = content[buffer.size :]
 
 
-def _merged(memories: Sequence[Memory]) -> list[Memory]:
-    """Memory that overlaps becomes one piece: arguments that alias go on doing so."""
-    merged: list[Memory] = []
-    for memory in sorted(memories, key=lambda memory: memory.address):
-        last = merged[-1] if merged else None
-        if last and memory.address < last.address + last.size:
-            end = max(last.address + last.size, memory.address + memory.size)
-            merged[-1] = Memory(last.address, end - last.address, (last.owner, memory.owner))
-        else:
-            merged.append(memory)
-    return merged
-
-
 def _found(address: int, buffers: Sequence[Memory], kernel: str) -> tuple[int, int]:
-    for number, buffer in enumerate(buffers):
-        if buffer.address <= address < buffer.address + max(buffer.size, 1):
-            return number, address - buffer.address
-    raise ValueError(
-        f"launch: a struct given to {kernel} holds the pointer {address:#x}, which is none of its tensors; "
-        "make it by struct_argument."
-    )
+    number = piece_of(address, buffers)
+    if number is None:
+        raise ValueError(
+            f"launch: a struct given to {kernel} holds the pointer {address:#x}, which is none of its tensors; "
+            "make it by struct_argument."
+        )
+    return number, address - buffers[number].address
 
 
 def _number(value: int) -> bytes:

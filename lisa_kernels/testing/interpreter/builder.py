@@ -18,8 +18,17 @@ from triton.runtime.interpreter import TensorHandle
 
 from lisa_kernels.testing.interpreter import dot
 from lisa_kernels.testing.interpreter.atomics import half_atomic
-from lisa_kernels.testing.interpreter.errors import refuse
-from lisa_kernels.testing.interpreter.formats import decode, encode, held_as_bits, numpy_dtype, odd_sum, to_integer
+from lisa_kernels.testing.interpreter.errors import DeviceAssertError, refuse
+from lisa_kernels.testing.interpreter.formats import (
+    decode,
+    encode,
+    held_as_bits,
+    numpy_dtype,
+    odd_sum,
+    poison,
+    to_integer,
+)
+from lisa_kernels.testing.interpreter.location import kernel_line, lanes_in_words
 
 _COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
 _NO_ADVICE = "Check this kernel by running its compiled code."
@@ -32,12 +41,18 @@ class HonestBuilder(stock.InterpreterBuilder):
 
     Attributes:
         program_order: Seed of the permutation in which programs run, -1 for the reverse order, None for the plain one.
+        kernel: Name of the kernel that was launched last.
     """
 
     def __init__(self, *, program_order: int | None = None) -> None:
         super().__init__()
-        self.options = stock.InterpreterOptions(allowed_dot_input_precisions=dot.PRECISIONS)
+        # ``debug`` lets tl.device_assert through.  It would also assert that no integer operation wraps around: those
+        # of hashes and random numbers are meant to, and those of lanes that are masked off do not matter.
+        self.options = stock.InterpreterOptions(
+            debug=True, sanitize_overflow=False, allowed_dot_input_precisions=dot.PRECISIONS
+        )
         self.program_order = program_order
+        self.kernel = ""
         self._permutation: list[int] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -49,6 +64,7 @@ class HonestBuilder(stock.InterpreterBuilder):
 
     def begin_launch(self, kernel: str, arguments: Mapping[str, Any]) -> None:
         """Called before a kernel's first program, with the launch's arguments by parameter name."""
+        self.kernel = kernel
 
     def end_launch(self) -> None:
         """Called after a kernel's last program, or after the one that raised."""
@@ -155,6 +171,16 @@ class HonestBuilder(stock.InterpreterBuilder):
 
     # Memory.
 
+    def create_masked_load(
+        self, ptrs: TensorHandle, mask: TensorHandle, other: TensorHandle | None, *options: Any, **named: Any
+    ) -> TensorHandle:
+        # Without ``other`` the lanes that are off are undefined (triton.language.load); the stock interpreter has 0
+        # there, which makes a sum over them right by chance.
+        if other is None and not mask.data.all():
+            dtype = ptrs.get_element_ty()
+            other = TensorHandle(np.full(ptrs.data.shape, poison(dtype), dtype=numpy_dtype(dtype)), dtype)
+        return super().create_masked_load(ptrs, mask, other, *options, **named)
+
     def create_descriptor_load(self, desc: Any, indices: list[TensorHandle], *cache: Any) -> TensorHandle:
         dtype = desc.base.dtype.element_ty
         if desc.padding != stock._ir.PADDING_OPTION.PAD_NAN or not held_as_bits(dtype):
@@ -183,6 +209,14 @@ class HonestBuilder(stock.InterpreterBuilder):
                 "Programs run one after another here: launch them so that earlier ones set what later ones wait for.",
             )
         return TensorHandle(matched, tl.int1)
+
+    # Assertions.
+
+    def create_assert(self, condition: TensorHandle, message: str) -> None:
+        if not condition.data.all():
+            failed = lanes_in_words(condition.data == 0)
+            where = f"program {self.grid_idx} of {self.kernel}, {kernel_line()}"
+            raise DeviceAssertError(f"tl.device_assert: {message!r} fails{f' in {failed}' if failed else ''}: {where}")
 
     # What has no interpretation.
 

@@ -8,6 +8,7 @@ gives NaN or an infinity.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,17 @@ def encode(values: np.ndarray, dtype: tl.dtype, *, toward_zero: bool = False) ->
         # These formats have one zero; the code of the other is their NaN.
         bits = np.where(grown & (bits == 0x80), bits.dtype.type(0), bits)
     return bits.view(held.dtype)
+
+
+def poison(dtype: tl.dtype) -> Any:
+    """Return NaN, or the largest integer, as numpy holds it: what stands where a kernel must not look."""
+    scalar = dtype.scalar
+    if held_as_bits(scalar):
+        return encode(np.array(np.nan, dtype=np.float32), scalar)
+    held = numpy_dtype(scalar)
+    if held.kind == "f":
+        return held.type(np.nan)
+    return True if held.kind == "b" else np.iinfo(held).max
 
 
 def odd_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:

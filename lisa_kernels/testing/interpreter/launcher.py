@@ -12,15 +12,16 @@ import triton.language as tl
 from triton.runtime import interpreter as stock
 from triton.runtime.interpreter import InterpreterError, TensorHandle
 
-from lisa_kernels.testing.interpreter.errors import NotInterpretedError
+from lisa_kernels.testing.interpreter.errors import DeviceAssertError, NotInterpretedError, refuse
 from lisa_kernels.testing.interpreter.libdevice import interpretations, is_stub
+from lisa_kernels.testing.interpreter.location import failed_line
 
 
 class HonestGridExecutor(stock.GridExecutor):
     """Runs the programs of a launch on the active ``HonestBuilder``."""
 
     # Errors that a kernel's caller should see as they are, not as the repr of a repr.
-    told_plainly: tuple[type[Exception], ...] = (NotInterpretedError,)
+    told_plainly: tuple[type[Exception], ...] = (NotInterpretedError, DeviceAssertError)
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         args = tuple(self._as_compiled(name, arg) for name, arg in zip(self.arg_names, args, strict=False))
@@ -35,6 +36,7 @@ class HonestGridExecutor(stock.GridExecutor):
         except InterpreterError as error:
             if (cause := _cause(error, self.told_plainly)) is not None:
                 raise cause from None
+            _refuse_cast(_cause(error, (AssertionError,)))
             raise
         finally:
             builder.end_launch()
@@ -44,6 +46,15 @@ class HonestGridExecutor(stock.GridExecutor):
         if type(argument) is not float or name in self.constexprs:
             return argument
         return tl.tensor(TensorHandle(np.array([argument], dtype=np.float32), tl.float32), tl.float32)
+
+
+def _refuse_cast(error: Exception | None) -> None:
+    """Say which cast Triton lacks, for compiled code too; its own message is the tensor's content."""
+    text, _, kind = str(error).rpartition(" to ")
+    if text.startswith("cannot cast "):
+        dtype = kind.strip("<>").rpartition(" ")[2]
+        where = failed_line(error.__traceback__)
+        refuse(f"the cast to {dtype} in {where}", "Triton compiles none either: cast to float32 first, or write 0.0.")
 
 
 def _cause(error: BaseException, kinds: tuple[type[Exception], ...]) -> Exception | None:

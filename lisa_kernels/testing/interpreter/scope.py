@@ -13,14 +13,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 import triton
-from triton.language.extra import libdevice
 from triton.runtime import interpreter as stock
 
 from lisa_kernels.core.config import read_settings
 from lisa_kernels.testing.interpreter.builder import HonestBuilder
 from lisa_kernels.testing.interpreter.errors import refuse
 from lisa_kernels.testing.interpreter.launcher import HonestGridExecutor
-from lisa_kernels.testing.interpreter.libdevice import interpretations
+from lisa_kernels.testing.interpreter.libdevice import interpretations, stubs
 from lisa_kernels.testing.interpreter.reductions import HonestReduce, HonestScan
 
 # What is overridden or swapped, with the parameters it must start with; the same in Triton 3.6 to 3.9.
@@ -28,6 +27,7 @@ _NEEDED = {
     "InterpreterBuilder.set_grid_dim": ("nx", "ny", "nz"),
     "InterpreterBuilder.set_grid_idx": ("x", "y", "z"),
     "InterpreterBuilder.create_masked_load": ("ptrs", "mask", "other"),
+    "InterpreterBuilder.create_assert": ("condition", "message"),
     "InterpreterBuilder.create_masked_store": ("ptrs", "value", "mask"),
     "InterpreterBuilder.create_atomic_rmw": ("rmwOp", "ptr", "val", "mask"),
     "InterpreterBuilder.create_atomic_cas": ("ptr", "cmp", "val"),
@@ -75,6 +75,7 @@ def honest_interpreter(*, program_order: int | None = None) -> Iterator[HonestBu
     Raises:
         RuntimeError: The process does not interpret, or this Triton's interpreter is not one that is known.
         NotInterpretedError: A kernel in the block uses what has no right answer here.
+        DeviceAssertError: A ``tl.device_assert`` failed.
 
     Example::
 
@@ -114,7 +115,7 @@ def installed(builder: HonestBuilder) -> Iterator[None]:
             (stock, "ReduceOps", HonestReduce),
             (stock, "ScanOps", HonestScan),
             (driver, "_active", _NoDriver()),
-            *((libdevice, name, value) for name, value in interpretations().items()),
+            *((module, name, interpretations()[name]) for module, name in stubs()),
         ):
             undo.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)

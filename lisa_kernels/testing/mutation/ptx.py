@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from lisa_kernels.testing.mutation.mutant import Mutant
 
 _STATEMENT = re.compile(r"^\s*(?P<guard>@!?%\w+\s+)?(?P<opcode>[a-z][\w.:]*)(?P<operands>\s[^;]*|);")
-_BARRIERS = ("bar.sync", "bar.warp.sync", "barrier.sync", "barrier.cta.sync", "fence.proxy.async", "wgmma.fence")
+_BARRIERS = (
+    "bar.sync", "bar.warp.sync", "barrier.sync", "barrier.cta.sync", "fence.proxy.async", "fence.proxy.tensormap",
+    "wgmma.fence", "mbarrier.arrive",
+)  # fmt: skip
 _WAITS = ("cp.async.wait_group", "wgmma.wait_group", "cp.async.bulk.wait_group")
 _GLOBAL = re.compile(r"(ld|st|atom|red)\.(\w+\.)*global\b|cp\.async\.c[ag]\.")
 _MEMORY = re.compile(r"(ld|st)\.(\w+(::\w+)?\.)*(global|shared)\b|cp\.async\.c[ag]\.|ldmatrix|stmatrix")
@@ -38,6 +41,8 @@ def _changes(statement: re.Match[str]) -> Iterator[tuple[str, str]]:
         yield "barrier", ""
     elif opcode.startswith(_WAITS):
         yield "wait", f"\t{guard}{opcode} {int(operands) + 1};"
+    elif opcode.startswith(("mbarrier.try_wait", "mbarrier.test_wait")):
+        yield "wait", f"\t{guard}setp.eq.u32 {operands.split(',')[0].strip()}, 0, 0;"
     elif opcode == "cp.async.wait_all":
         yield "wait", ""
     if _GLOBAL.match(opcode):

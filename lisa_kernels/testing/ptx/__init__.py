@@ -7,9 +7,10 @@ Three lines run a kernel of your own as compiled for a real device::
     assert_matches(out, x.double().exp())
 
 Faults are ``PtxError``: accesses out of bounds or misaligned, races in shared and global memory, data of asynchronous
-copies and products used before they were waited for, wrong member masks, deadlocks, failed asserts.  It names the
-instruction, the threads, the line of the kernel's source and the argument.  An instruction or modifier that is not
-modelled is refused before anything runs; ``python -m lisa_kernels.testing.ptx --list`` prints those that are.
+copies and products used before they were waited for, mbarriers and tensor maps misused, wrong member masks, deadlocks,
+failed asserts.  It names the instruction, the threads, the line of the kernel's source and the argument.  What is not
+modelled, an instruction or a modifier, is refused before anything runs; ``python -m lisa_kernels.testing.ptx --list``
+prints what is.
 """
 
 from lisa_kernels.testing.ptx.faults import KINDS, PtxError

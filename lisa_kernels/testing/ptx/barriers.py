@@ -113,7 +113,7 @@ class Barriers:
             block.clocks.advance(agents)
         if barrier.operation:
             self._write_result(barrier, waiting)
-        block.threads.progress()
+        block.threads.progress(changes_state=False)
         for pc, mask in barrier.waiting:
             block.threads.enqueue(pc, mask)
 

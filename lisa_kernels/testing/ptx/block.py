@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lisa_kernels.testing.ptx.async_state import CopyGroups, WarpgroupState
 from lisa_kernels.testing.ptx.barriers import Barriers
+from lisa_kernels.testing.ptx.bulk_copies import BulkCopies
 from lisa_kernels.testing.ptx.clocks import Clocks
+from lisa_kernels.testing.ptx.copy_groups import CopyGroups
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.memory import BlockMemory, SharedMemory
+from lisa_kernels.testing.ptx.mbarriers import MBarriers
+from lisa_kernels.testing.ptx.memory import BlockMemory
 from lisa_kernels.testing.ptx.operands import Address, Immediate, Operand, Register, Special, Symbol, Vector
+from lisa_kernels.testing.ptx.shared import SharedMemory
 from lisa_kernels.testing.ptx.special_registers import special_register
+from lisa_kernels.testing.ptx.tensor_map_fences import TensorMapFences
 from lisa_kernels.testing.ptx.threads import Threads
 from lisa_kernels.testing.ptx.values import SCALAR_FLOATS, STORAGE, bits_of, decode, encode, resize
+from lisa_kernels.testing.ptx.warpgroups import WarpgroupState
 
 if TYPE_CHECKING:
     from lisa_kernels.testing.ptx.launch import Launch
@@ -57,6 +62,9 @@ class Block:
         self.barriers = Barriers(self)
         self.copies = CopyGroups(self)
         self.warpgroups = WarpgroupState(self)
+        self.mbarriers = MBarriers(self)
+        self.bulk_copies = BulkCopies(self)
+        self.tensor_map_fences = TensorMapFences(self)
         self.registers: dict[str, np.ndarray] = {}
         self.carry = np.zeros(self.count, np.uint64)
         self._special: dict[str, np.ndarray] = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
+from lisa_kernels.testing.ptx.declarations import parse_variables
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText, parse_variables
+from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText
 from lisa_kernels.testing.ptx.operands import OperandParser, Register, Symbol, registers_in, split_list
 
 _SPACE = re.compile(r"\s+")
 _LABEL = re.compile(r"([\w$]+)\s*:")
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*")
-_SKIPPED = re.compile(r"\.pragma\b[^;]*;")
+# A prototype is named by calls through a register, which are refused.
+_SKIPPED = re.compile(r"(?:\.pragma|[\w$]+\s*:\s*\.callprototype)\b[^;]*;")
 _DIRECTIVE = re.compile(r"\.(reg|local|shared|param|const|global)\b([^;]*);")
 _INSTRUCTION = re.compile(r"(?:@(!?)([%\w$.]+)\s+)?([a-z][\w.:]*)\s*([^;]*);")
 _RANGE = re.compile(r"(.*)<(\d+)>$")
@@ -68,10 +70,10 @@ class _BodyParser:
             elif match := _LOC.match(text, place):
                 self.source = self.module.source(int(match[1]), int(match[2]))
                 place = match.end()
+            elif match := _SKIPPED.match(text, place):
+                place = match.end()
             elif match := _LABEL.match(text, place):
                 self.function.labels[self.scopes[-1].number, match[1]] = len(self.function.instructions)
-                place = match.end()
-            elif match := _SKIPPED.match(text, place):
                 place = match.end()
             elif match := _DIRECTIVE.match(text, place):
                 self._declare(match[1], match[2], match[0][:-1])

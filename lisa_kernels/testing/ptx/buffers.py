@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -99,6 +100,14 @@ class GlobalMemory:
         self._ends = np.array([end for _, end in ranges], np.int64)
         self._bases = np.array([region.base for region in self.regions], np.int64)
 
+    def mark(self, buffers: Iterable[Buffer], what: Literal["exempt", "blank"]) -> None:
+        """Give all bytes of buffers a property of ``GlobalHistory``."""
+        for buffer in buffers:
+            for region in self.regions:
+                if region.history is not None and region.start <= buffer.start < region.end:
+                    mark = region.history.mark_exempt if what == "exempt" else region.history.mark_blank
+                    mark(buffer.start - region.base, buffer.size)
+
     def find(self, addresses: np.ndarray, width: int, lanes: np.ndarray) -> np.ndarray:
         """Return the region of each address.
 
@@ -113,12 +122,39 @@ class GlobalMemory:
             self._fail(int(addresses[outside][0]), width, tuple(lanes[outside].tolist()))
         return np.searchsorted(self._bases, addresses, "right") - 1
 
+    def read(self, addresses: np.ndarray, width: int) -> np.ndarray:
+        """Return ``[addresses, width]`` bytes, of addresses that were checked before."""
+        data = np.empty((len(addresses), width), np.uint8)
+        for region, part, rows in self._rows(addresses, width):
+            data[part] = region.bytes[rows]
+        return data
+
+    def write(self, addresses: np.ndarray, data: np.ndarray) -> None:
+        """Write rows at addresses that were checked before."""
+        for region, part, rows in self._rows(addresses, data.shape[1]):
+            region.bytes[rows] = data[part]
+
+    def stamp(self, addresses: np.ndarray, width: int, stamp: np.ndarray) -> None:
+        """Say who wrote rows last."""
+        for region, _, rows in self._rows(addresses, width):
+            if region.history is not None:
+                region.history.writes[rows] = stamp
+
+    def _rows(self, addresses: np.ndarray, width: int) -> Iterator[tuple[Region, np.ndarray, np.ndarray]]:
+        """Yield (region, which of the addresses, ``[n, width]`` places of their bytes in it)."""
+        indices = np.searchsorted(self._bases, addresses, "right") - 1
+        for index in np.unique(indices):
+            region, part = self.regions[index], np.nonzero(indices == index)[0]
+            yield region, part, (addresses[part] - region.base)[:, None] + np.arange(width)
+
     def _fail(self, address: int, width: int, threads: tuple[int, ...]) -> None:
         buffers = [buffer for region in self.regions for buffer in region.buffers]
         nearest = min(buffers, key=lambda buffer: _distance(buffer, address))
         offset = address - nearest.start
         detail = f"{width} bytes at address {address:#x}; nearest is {nearest.name}"
         detail += f" of {nearest.size} bytes, at byte offset {offset}"
+        if not -nearest.size <= offset < 2 * nearest.size:
+            detail += "; memory that is reached through stored pointers only is named by buffers="
         raise PtxError("out of bounds", detail, threads=threads, buffer=nearest.name, offset=offset)
 
 

@@ -2,7 +2,8 @@
 
 Time is counted in ticks that are handed out once in a launch, so a tick also names its block.  A warp takes a new tick
 when it synchronises.  An access is stamped with its warp and that warp's tick; another warp is ordered after it if it
-has seen that tick, through barriers or atomics.  Agents beyond the warps can stand for asynchronous engines.
+has seen that tick, through barriers or atomics.  Agents beyond the warps stand for what engines do behind the warps'
+backs, bulk copies above all: their ticks are known to those who waited.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 AGENT_BITS = 6
 _AGENT_MASK = (1 << AGENT_BITS) - 1
+# Of a block: more of them tell more asynchronous operations apart; with 32 warps they fit AGENT_BITS.
+ENGINES = 24
 
 
 def stamp_of(ticks: np.ndarray, agents: np.ndarray) -> np.ndarray:
@@ -64,13 +67,14 @@ class Clocks:
 
     Attributes:
         now: Tick of each agent; its accesses carry it.
-        floor: Every warp has seen all ticks of all warps up to this one.
+        floor: Every warp has seen all ticks of all agents up to this one.
         site: Index of the instruction that runs.
     """
 
-    def __init__(self, ticks: Ticks, block_ordinal: int, agents: int) -> None:
+    def __init__(self, ticks: Ticks, block_ordinal: int, warps: int) -> None:
+        agents = warps + ENGINES
         assert agents <= _AGENT_MASK
-        self.ticks, self.block_ordinal, self.agents = ticks, block_ordinal, agents
+        self.ticks, self.block_ordinal, self.warps, self.agents = ticks, block_ordinal, warps, agents
         start = ticks.take(block_ordinal)
         self.now = np.full(agents, start, np.int32)
         self.seen = np.full((agents, agents), start - 1, np.int32)
@@ -80,6 +84,8 @@ class Clocks:
         self.floor = start - 1
         self.site = 0
         self._self = np.arange(agents)
+        # Ticks of engines that no warp has waited for.
+        self._held: list[int] = []
 
     def stamps(self, agents: np.ndarray) -> np.ndarray:
         return stamp_of(self.now, self._self)[agents]
@@ -104,13 +110,36 @@ class Clocks:
         self.seen[agents] = np.maximum(self.seen[agents], knowledge.seen)
         self.proxied[agents] = np.maximum(self.proxied[agents], knowledge.proxied)
         self.fenced[agents] = np.maximum(self.fenced[agents], knowledge.fenced)
-        others = self.seen.copy()
-        np.fill_diagonal(others, self.now.max())
-        self.floor = int(others.min())
+        others = self.seen[: self.warps, : self.warps].copy()
+        np.fill_diagonal(others, self.now[: self.warps].max())
+        self.floor = min(int(others.min()), min(self._held, default=self.ticks.last) - 1)
 
     def advance(self, agents: np.ndarray) -> None:
         """Begin a new tick: what follows is not covered by snapshots taken before."""
         self.now[agents] = self.ticks.take(self.block_ordinal)
+
+    def engine(self, number: int) -> int:
+        """Agent of an engine; numbers beyond ``ENGINES`` share one."""
+        return self.warps + number % ENGINES
+
+    def engine_tick(self, engine: int, *, held: bool = False) -> Knowledge:
+        """Let an engine do something at a new tick; return what those know who wait for it.
+
+        Args:
+            held: Nobody waits yet: ``release`` says when somebody has.
+        """
+        self.advance(np.array([engine]))
+        tick = int(self.now[engine])
+        if held:
+            self._held.append(tick)
+        ticks = np.zeros(self.agents, np.int32)
+        ticks[engine] = tick
+        # What an engine writes needs no proxy fence before another engine's access.
+        return Knowledge(ticks, ticks.copy(), np.zeros(self.agents, np.int32))
+
+    def release(self, tick: int) -> None:
+        """Somebody has waited for what was held."""
+        self._held.remove(tick)
 
     def fence_proxy(self, agents: np.ndarray) -> None:
         """``fence.proxy.async``: all that these agents know may now be accessed through the async proxy."""

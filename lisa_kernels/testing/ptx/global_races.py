@@ -87,6 +87,24 @@ class GlobalHistory(AccessHistory):
         self.block_reads = np.zeros((2, size), np.int32)
         # By which instruction each warp read a byte last.
         self.sites = np.zeros((agents, size), np.int32)
+        # Bytes whose plain reads do not race with atomics, and bytes that hold nothing before they are written.
+        self.exempt = np.zeros(0, bool)
+        self.blank = np.zeros(0, bool)
+
+    def mark_exempt(self, start: int, size: int) -> None:
+        self.exempt = _marked(self.exempt, self.writes.shape, start, size)
+
+    def mark_blank(self, start: int, size: int) -> None:
+        self.blank = _marked(self.blank, self.writes.shape, start, size)
+
+    def unwritten(self, rows: np.ndarray, width: int) -> np.ndarray | None:
+        if not len(self.blank):
+            return None
+        unwritten = super().unwritten(rows, width)
+        if unwritten is None:
+            return None
+        unwritten = unwritten & self.blank.reshape(-1, width)[rows]
+        return unwritten if unwritten.any() else None
 
     def read(
         self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks, *, atomic: bool
@@ -100,7 +118,9 @@ class GlobalHistory(AccessHistory):
             if foreign.any():
                 older[rows] = np.where(foreign, previous, older[rows])
             newest[rows] = clocks.stamps(agents)[:, None]
-        return conflict
+        if conflict is not None and len(self.exempt):
+            conflict = conflict & ~(self.exempt & self.atomic).reshape(-1, width)[rows]
+        return conflict if conflict is not None and conflict.any() else None
 
     def write_conflict(
         self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks, *, atomic: bool
@@ -116,13 +136,15 @@ class GlobalHistory(AccessHistory):
             conflict &= ~self.atomic.reshape(-1, width)[rows]
         return conflict if conflict.any() else None
 
-    def read_conflict(self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks) -> np.ndarray | None:
+    def read_conflict(
+        self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks, *, atomic: bool
+    ) -> np.ndarray | None:
         conflict = np.zeros((len(rows), width), bool)
         if self.last_read.reshape(-1, width)[rows].max(initial=0) > clocks.floor:
             ticks = self.reads.reshape(self.agents, -1, width)[:, rows]
             mine = clocks.ticks.owner[ticks] == clocks.block_ordinal
             others = np.arange(self.agents)[:, None] != agents
-            late = mine & (ticks > clocks.seen[agents].T[:, :, None]) & others[:, :, None]
+            late = mine & (ticks > clocks.seen[agents, : self.agents].T[:, :, None]) & others[:, :, None]
             if late.any():
                 sites = self.sites.reshape(self.agents, -1, width)[:, rows]
                 late &= sites != sites[agents, np.arange(len(rows))]
@@ -131,6 +153,8 @@ class GlobalHistory(AccessHistory):
             foreign = self._foreign(stamps, clocks)
             if foreign.any():
                 conflict |= self._unordered(stamps, foreign, clocks)
+        if atomic and len(self.exempt):
+            conflict &= ~self.exempt.reshape(-1, width)[rows]
         return conflict if conflict.any() else None
 
     def _foreign(self, stamps: np.ndarray, clocks: Clocks) -> np.ndarray:
@@ -141,3 +165,9 @@ class GlobalHistory(AccessHistory):
         others = clocks.ticks.owner[tick_of(stamps)]
         known = self.order.knows(clocks.block_ordinal, others, agent_of(stamps), tick_of(stamps))
         return foreign & ~known
+
+
+def _marked(marks: np.ndarray, shape: tuple[int, ...], start: int, size: int) -> np.ndarray:
+    marks = marks if len(marks) else np.zeros(shape, bool)
+    marks[start : start + size] = True
+    return marks

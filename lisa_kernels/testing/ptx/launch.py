@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 import lisa_kernels.testing.ptx.instructions  # noqa: F401  registers all handlers
+from lisa_kernels.testing.ptx.arguments import chosen, pack, three
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.buffers import Buffer, GlobalMemory
 from lisa_kernels.testing.ptx.clocks import Ticks
@@ -19,10 +19,14 @@ from lisa_kernels.testing.ptx.module import ModuleText
 from lisa_kernels.testing.ptx.operands import Immediate
 from lisa_kernels.testing.ptx.program import Program
 from lisa_kernels.testing.ptx.runner import State, run_block
+from lisa_kernels.testing.ptx.spinning import count_changes
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
 
 # Instructions after which a block that has not ended lets others run: it may spin on what they do.
 _PATIENCE = 20_000
+# Some 20 s of one CPU core: a hang ends, and no block of a real kernel comes near it (a matmul tile of depth 8192 runs
+# 80,000).
+MAX_INSTRUCTIONS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,11 @@ class Options:
             order. About as many times slower as there are warps.
         check_races: Whether races and reads of unwritten shared memory are looked for.
         buffers: Tensors that are reached through pointers stored in memory only.
-        max_instructions: A launch that runs more is taken to hang.
+        exempt: Names or positions of arguments whose plain reads do not race with atomics: a value that is read once
+            and then compared by ``atomicCAS``, or a counter that is looked at while others count.
+        outputs: Names or positions of arguments that hold nothing yet: reading an element before it is written is a
+            fault, as long as ``check_races`` is on.
+        max_instructions: A launch that runs more without any block ending is taken to hang.
     """
 
     blocks: Collection[tuple[int, int, int]] | None = None
@@ -44,11 +52,16 @@ class Options:
     schedule: str | int = "lockstep"
     check_races: bool = True
     buffers: Sequence[Any] = ()
-    max_instructions: int = 20_000_000
+    exempt: Collection[str | int] = ()
+    outputs: Collection[str | int] = ()
+    max_instructions: int = MAX_INSTRUCTIONS
 
     def __post_init__(self) -> None:
         if self.schedule != "lockstep" and not isinstance(self.schedule, int):
             raise ValueError(f"emulate: schedule is {self.schedule!r}; it takes 'lockstep' or a seed.")
+        for name in ("exempt", "outputs"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"emulate: {name} is {getattr(self, name)!r}; it takes a list of names or positions.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Launch:
         names: Sequence[str] = (),
     ) -> None:
         self.program, self.options = program, options
-        self.grid, self.block_shape = _three(grid, "grid"), _three(block_shape, "block")
+        self.grid, self.block_shape = three(grid, "grid"), three(block_shape, "block")
         self.threads_per_block = math.prod(self.block_shape)
         self._check_threads()
         count = self.threads_per_block
@@ -96,9 +109,11 @@ class Launch:
         self.ticks = Ticks()
         self.printed: list[str] = []
         buffers: list[Buffer] = list(program.buffers)
-        self.parameters = _pack(program, args, names, buffers)
+        self.parameters = pack(program, args, names, buffers)
         buffers += [Buffer.of(value, f"buffers[{i}]") for i, value in enumerate(options.buffers)]
         self.global_memory = GlobalMemory(buffers, agents=self.agents, check_races=options.check_races)
+        self.global_memory.mark(chosen(options.exempt, names, buffers, "exempt"), "exempt")
+        self.global_memory.mark(chosen(options.outputs, names, buffers, "outputs"), "blank")
         self.register_storage = {
             name: STORAGE["pred"] if type_name == "pred" else UNSIGNED[STORAGE[type_name].itemsize]
             for name, type_name in program.registers.items()
@@ -127,33 +142,37 @@ class Launch:
         if self.options.block_order is not None:
             np.random.default_rng(self.options.block_order).shuffle(indices)
         waiting: list[Block] = []
-        self._instructions = 0
+        self._instructions = self._since_block_ended = 0
         # Threads may compute with NaN and infinity, as on the device.
         with np.errstate(all="ignore"):
             for ordinal, index in enumerate(indices):
                 waiting.append(Block(self, index, ordinal))
                 waiting, _ = self._run_round(waiting)
             while waiting:
-                waiting, idle = self._run_round(waiting)
-                if waiting and (idle or self._instructions > self.options.max_instructions):
-                    raise self._hangs(waiting[0])
+                waiting, stuck = self._run_round(waiting)
+                if stuck or self._since_block_ended > self.options.max_instructions:
+                    raise self._hangs(waiting[0], stuck)
         return Report(self.program.name, len(indices), self._instructions, tuple(self.printed))
 
     def _run_round(self, blocks: list[Block]) -> tuple[list[Block], bool]:
-        """Run each block for a while; return those that have not ended, and whether none of them got on."""
-        left, states = [], set()
+        """Run each block for a while; return those that have not ended, and whether all run in circles for ever."""
+        left, changes, stuck = [], sum(map(count_changes, blocks)), bool(blocks)
         for block in blocks:
             state, ran = run_block(block, _PATIENCE)
             self._instructions += ran
-            states.add(state)
+            self._since_block_ended = 0 if state is State.ENDED else self._since_block_ended + ran
+            stuck &= state is State.SPINNING
             if state is not State.ENDED:
                 left.append(block)
-        return left, states == {State.IDLE}
+        # What one of them changed last the others have not seen.
+        return left, stuck and changes == sum(map(count_changes, blocks))
 
-    def _hangs(self, block: Block) -> PtxError:
+    def _hangs(self, block: Block, stuck: bool) -> PtxError:
         running = np.nonzero(~block.threads.exited)[0]
+        detail = f"the launch has not ended after {self._instructions} instructions; these threads still run"
+        detail += ", and nothing changes any more" if stuck else "; max_instructions= lets them run longer"
         return PtxError(
-            "deadlock", f"the launch has not ended after {self._instructions} instructions; these threads still run",
+            "deadlock", detail,
             instruction=self.program.instructions[block.threads.pc].text,
             source=self.program.instructions[block.threads.pc].source,
             kernel=self.program.name, block=block.index, threads=tuple(running.tolist()),
@@ -163,7 +182,7 @@ class Launch:
         every = [(x, y, z) for z in range(self.grid[2]) for y in range(self.grid[1]) for x in range(self.grid[0])]
         if self.options.blocks is None:
             return every
-        chosen = {_three(index, "blocks", fill=0) for index in self.options.blocks}
+        chosen = {three(index, "blocks", fill=0) for index in self.options.blocks}
         if unknown := chosen.difference(every):
             raise ValueError(f"emulate: blocks names {min(unknown)}; the grid is {self.grid}.")
         return [index for index in every if index in chosen]
@@ -213,6 +232,9 @@ class Module:
         schedule: str | int = "lockstep",
         check_races: bool = True,
         buffers: Sequence[Any] = (),
+        exempt: Collection[str | int] = (),
+        outputs: Collection[str | int] = (),
+        max_instructions: int = MAX_INSTRUCTIONS,
     ) -> Report:
         """Run a kernel in place on its arguments and return what it did.
 
@@ -228,51 +250,17 @@ class Module:
             schedule: ``"lockstep"``, or a seed: see ``Options``.
             check_races: Whether races and reads of unwritten shared memory are looked for.
             buffers: Memory that is reached through stored pointers only.
+            exempt: Arguments whose plain reads do not race with atomics: see ``Options``.
+            outputs: Arguments that hold nothing before they are written.
+            max_instructions: A launch that runs more without any block ending is taken to hang.
 
         Raises:
             PtxError: At the first fault.
         """
         options = Options(
-            None if blocks is None else frozenset(blocks), block_order, schedule, check_races, tuple(buffers)
-        )
+            None if blocks is None else frozenset(blocks), block_order, schedule, check_races, tuple(buffers),
+            exempt, outputs, max_instructions,
+        )  # fmt: skip
         program = self.program(name)
         launch = Launch(program, grid, block, args, shared_bytes=shared_bytes, options=options, names=names)
         return launch.run()
-
-
-def _pack(program: Program, args: Sequence[Any], names: Sequence[str], buffers: list[Buffer]) -> np.ndarray:
-    """Lay the arguments out as parameters, and append the buffers they point to."""
-    parameters = program.function.parameters
-    if len(args) != len(parameters):
-        raise ValueError(f"emulate: {program.name} has {len(parameters)} parameters; it was given {len(args)}.")
-    packed = bytearray(program.parameter_size)
-    for i, (parameter, value) in enumerate(zip(parameters, args, strict=True)):
-        name = f"argument {i}" + (f" ({names[i]})" if i < len(names) else "")
-        place = program.symbols[parameter.name][1]
-        packed[place : place + parameter.size] = _parameter_bytes(value, parameter, name, buffers)
-    return np.frombuffer(bytes(packed), np.uint8)
-
-
-def _parameter_bytes(value: Any, parameter, name: str, buffers: list[Buffer]) -> bytes:
-    if hasattr(value, "data_ptr") or hasattr(value, "ctypes"):
-        buffer = Buffer.of(value, name)
-        buffers.append(buffer)
-        value = buffer.start
-    if value is None:
-        value = 0
-    if isinstance(value, bytes):
-        if len(value) != parameter.size:
-            raise ValueError(f"emulate: {name} has {len(value)} bytes; the kernel takes {parameter.size}.")
-        return value
-    if parameter.type in ("f32", "f64"):
-        return struct.pack("<f" if parameter.type == "f32" else "<d", value)
-    if not isinstance(value, int):
-        raise TypeError(f"emulate: {name} is {type(value).__name__}; the kernel takes .{parameter.type}.")
-    return (value & ((1 << 8 * parameter.size) - 1)).to_bytes(parameter.size, "little")
-
-
-def _three(sizes: Sequence[int], what: str, fill: int = 1) -> tuple[int, int, int]:
-    sizes = tuple(int(size) for size in sizes)
-    if not 1 <= len(sizes) <= 3:
-        raise ValueError(f"emulate: {what} is {sizes}; it takes one to three numbers.")
-    return (*sizes, *(fill,) * (3 - len(sizes)))

@@ -9,43 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from lisa_kernels.testing.ptx.access_faults import check_alignment, fail, race, two_values
 from lisa_kernels.testing.ptx.buffers import GlobalMemory, Region
 from lisa_kernels.testing.ptx.clocks import Clocks
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.races import AccessHistory
+from lisa_kernels.testing.ptx.one_word import differing, winners
+from lisa_kernels.testing.ptx.shared import READABLE, UNDER_WAY, SharedMemory
 
 WINDOWS = {"shared": 1 << 48, "local": 1 << 49, "param": 1 << 50}
 WINDOW_SIZE = 1 << 32
 # Parameters of device functions are kept per thread, above those of the kernel.
 THREAD_PARAMETERS = 1 << 20
-
-# What is under way in shared memory: kind of the fault, what a reader and a writer did wrong.
-COPY_UNDER_WAY, OPERAND_UNDER_WAY = 1, 2
-UNDER_WAY = {
-    COPY_UNDER_WAY: ("unfinished cp.async", "an asynchronous copy to these bytes has not been waited for"),
-    OPERAND_UNDER_WAY: ("unfinished wgmma", "a wgmma that has not been waited for still reads these bytes"),
-}
-
-
-class SharedMemory:
-    """Shared memory of one block; starts as 0xff, NaN in every float type."""
-
-    def __init__(self, size: int, agents: int, check_races: bool) -> None:
-        room = -(-size // 128) * 128 + 128
-        self.size = size
-        self.bytes = np.full(room, 0xFF, np.uint8)
-        self.history = AccessHistory(room, agents) if check_races else None
-        self.under_way = np.zeros(room, np.uint8)
-        self.anything_under_way = False
-
-    def mark(self, offsets: np.ndarray, what: int) -> None:
-        """Say what is under way at some bytes; 0 ends it."""
-        self.under_way[offsets] = what
-        self.anything_under_way = self.anything_under_way or bool(what)
-
-    def settle(self) -> None:
-        """Look whether anything is still under way."""
-        self.anything_under_way = bool(self.under_way.any())
 
 
 class BlockMemory:
@@ -66,54 +40,73 @@ class BlockMemory:
     ) -> None:
         self.global_memory, self.shared, self.clocks = global_memory, shared, clocks
         self.local, self.kernel_parameters, self.thread_parameters = local, kernel_parameters, thread_parameters
+        # Stores and atomics that changed a byte.
+        self.changes = 0
 
     def load(
         self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, strong: bool = False
     ) -> np.ndarray:
         """Return ``width`` bytes for each lane."""
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         data = np.empty((len(lanes), width), np.uint8)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             data[part] = self._load_part(memory, offsets, width, lanes[part], strong)
         return data
 
     def store(
-        self, space: str, addresses: np.ndarray, data: np.ndarray, lanes: np.ndarray, *, strong: bool = False
+        self,
+        space: str,
+        addresses: np.ndarray,
+        data: np.ndarray,
+        lanes: np.ndarray,
+        *,
+        strong: bool = False,
+        element: int = 1,
     ) -> None:
-        """Write the rows of ``data``, one for each lane."""
+        """Write the rows of ``data``, one for each lane; ``element`` is the bytes of one of its values."""
         width = data.shape[1]
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
-            self._store_part(memory, offsets, data[part], lanes[part], strong)
+            self._store_part(memory, offsets, data[part], lanes[part], strong, element)
 
-    def note(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
-        """Check an access as a load or a store would, without moving data."""
-        _check_alignment(addresses, width, lanes)
+    def note(
+        self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool,
+        changed: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Check an access as a load or a store would, without moving data; ``changed`` bytes get another value."""
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             if isinstance(memory, np.ndarray):
                 continue
             if writes:
-                changed = np.ones((len(offsets), width), bool)
-                self._check_write(memory, offsets // width, width, lanes[part], strong=False, changed=changed)
+                different = np.ones((len(offsets), width), bool) if changed is None else changed[part]
+                self._check_write(memory, offsets // width, width, lanes[part], strong=False, changed=different)
             else:
                 self._check_read(memory, offsets // width, width, lanes[part], strong=False)
 
-    def check_async_read(self, offsets: np.ndarray, warp: int) -> None:
-        """Check that the async proxy may read bytes of shared memory for a warp.
+    def check_async(self, offsets: np.ndarray, width: int, lane: int, *, writes: bool) -> None:
+        """Check that the async proxy may read or write rows of shared memory for a thread.
 
         Writes through the generic proxy must lie behind a ``fence.proxy.async`` (PTX ISA, section "Async proxy").
         """
-        warps = np.full(len(offsets), warp)
-        lanes = warps * 32
-        self._check_size(offsets, 1, self.shared.size, lanes, "shared memory")
-        self._check_read(self.shared, offsets, 1, lanes, strong=False)
+        lanes, rows = np.full(len(offsets), lane), offsets // width
+        self._check_size(offsets, width, self.shared.size, lanes, "shared memory")
         history = self.shared.history
-        if history is None:
+        stamps = None if history is None else history.writes.reshape(-1, width)[rows]
+        if writes:
+            changed = np.ones((len(rows), width), bool)
+            self._check_write(self.shared, rows, width, lanes, strong=False, changed=changed)
+        else:
+            self._check_read(self.shared, rows, width, lanes, strong=False)
+        if stamps is None:
             return
-        unfenced = ~self.clocks.knows_proxied(warps, history.writes[offsets])
+        unfenced = ~self.clocks.knows_proxied(lanes[:, None] // 32, stamps)
         if unfenced.any():
-            detail = "no fence.proxy.async stands between the write of these bytes and this read by the async proxy"
-            self._fail("missing proxy fence", detail, self.shared, offsets, unfenced[:, None], lanes)
+            access = "write" if writes else "read"
+            detail = (
+                f"no fence.proxy.async stands between the write of these bytes and this {access} by the async proxy"
+            )
+            fail("missing proxy fence", detail, self.shared, rows, unfenced, lanes)
 
     def locate(self, space: str, address: int, width: int, lane: int) -> tuple[np.ndarray, int]:
         """Return the byte array that holds an address, and the place in it."""
@@ -125,7 +118,7 @@ class BlockMemory:
 
     def note_atomic(self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
         """Check a read-modify-write."""
-        _check_alignment(addresses, width, lanes)
+        check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             if isinstance(memory, np.ndarray):
                 continue
@@ -134,20 +127,27 @@ class BlockMemory:
             self._check_write(memory, rows, width, lanes[part], strong=True, changed=changed)
 
     def synchronise(
-        self, space: str, addresses: np.ndarray, lanes: np.ndarray, *, releases: bool, acquires: bool, fences: bool
+        self,
+        space: str,
+        addresses: np.ndarray,
+        lanes: np.ndarray,
+        *,
+        releases: bool,
+        acquires: bool,
+        fences: bool,
+        block_scope: bool,
     ) -> None:
-        """Order blocks and warps by a strong access (see ``global_races``)."""
+        """Order blocks and warps by a strong access (see ``global_races``); ``block_scope`` for ``.cta``."""
         if self.shared.history is None:
             return
-        keys = addresses
-        if space == "shared":
-            keys = addresses + WINDOWS["shared"]
-        # Shared memory of two blocks is not the same place.
-        keys = np.where(keys >= WINDOWS["shared"], keys + ((self.clocks.block_ordinal + 1) << 52), keys)
+        places = addresses + WINDOWS["shared"] if space == "shared" else addresses
+        # Shared memory of two blocks is not the same place, and .cta orders nothing between blocks.
+        own = (places >= WINDOWS["shared"]) | block_scope
+        places = np.where(own, places + ((self.clocks.block_ordinal + 1) << 52), places)
         warps = lanes // 32
         for warp in np.unique(warps):
             self.global_memory.order.synchronise(
-                np.unique(keys[warps == warp]).tolist(), int(warp), self.clocks,
+                np.unique(places[warps == warp]).tolist(), int(warp), self.clocks,
                 releases=releases, acquires=acquires, fences=fences,
             )  # fmt: skip
 
@@ -222,83 +222,63 @@ class BlockMemory:
         self._check_read(memory, rows, width, lanes, strong)
         return memory.bytes.reshape(-1, width)[rows]
 
-    def _store_part(self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool) -> None:
+    def _store_part(
+        self, memory, offsets: np.ndarray, data: np.ndarray, lanes: np.ndarray, strong: bool, element: int
+    ) -> None:
         width = data.shape[1]
         rows = offsets // width
         if isinstance(memory, np.ndarray):
             if memory.ndim != 2:
                 raise PtxError("read only", "the kernel's parameters are written", threads=tuple(lanes.tolist()))
-            memory[lanes[:, None], offsets[:, None] + np.arange(width)] = data
+            places = lanes[:, None], offsets[:, None] + np.arange(width)
+            self.changes += bool((memory[places] != data).any())
+            memory[places] = data
             return
-        if isinstance(memory, Region) and not memory.writable:
-            raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
         table = memory.bytes.reshape(-1, width)
-        self._check_write(memory, rows, width, lanes, strong, changed=table[rows] != data)
-        table[rows] = data
-        if memory.history is not None and (table[rows] != data).any():
-            self._two_values(memory, rows, table[rows] != data, lanes)
+        won = winners(rows, lanes // 32) if memory.history is not None else None
+        settled = data if won is None else data[won]
+        changed = table[rows] != settled
+        self.changes += bool(changed.any())
+        self._check_write(memory, rows, width, lanes, strong, changed=changed)
+        table[rows] = settled
+        if won is not None:
+            # Of one warp a lane wins; two warps must agree.
+            lost = differing(data, won, element) | (table[rows] != settled)
+            if lost.any():
+                two_values(memory, rows, lost, lanes)
 
     def _check_read(self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool) -> None:
         if memory is self.shared and self.shared.anything_under_way:
             self._check_under_way(rows, width, lanes, writes=False)
         if memory.history is None:
             return
-        if memory is self.shared:
-            unwritten = memory.history.unwritten(rows, width)
-            if unwritten is not None:
-                self._fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
+        unwritten = memory.history.unwritten(rows, width)
+        if unwritten is not None:
+            fail("uninitialised", "nothing has written these bytes", memory, rows, unwritten, lanes)
         conflict = memory.history.read(rows, width, lanes // 32, self.clocks, atomic=strong)
         if conflict is not None:
-            self._race("reads bytes that", memory, rows, conflict, lanes)
+            race("reads bytes that", memory, rows, conflict, lanes)
 
     def _check_write(
         self, memory, rows: np.ndarray, width: int, lanes: np.ndarray, strong: bool, *, changed: np.ndarray
     ) -> None:
         if memory is self.shared and self.shared.anything_under_way:
             self._check_under_way(rows, width, lanes, writes=True)
+        if isinstance(memory, Region) and not memory.writable:
+            raise PtxError("read only", f"{memory.name} is written", threads=tuple(lanes.tolist()), buffer=memory.name)
         if isinstance(memory, Region) and memory.gaps is not None:
             outside = memory.gaps.reshape(-1, width)[rows]
             if outside.any():
-                self._fail("out of bounds", "a write between the elements of a view", memory, rows, outside, lanes)
+                fail("out of bounds", "a write between the elements of a view", memory, rows, outside, lanes)
         if memory.history is None:
             return
         conflict = memory.history.write(rows, width, lanes // 32, self.clocks, atomic=strong, changed=changed)
         if conflict is not None:
-            self._race("writes bytes that", memory, rows, conflict, lanes)
+            race("writes bytes that", memory, rows, conflict, lanes)
 
     def _check_under_way(self, rows: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool) -> None:
         states = self.shared.under_way.reshape(-1, width)[rows]
-        bad = states != 0 if writes else states == COPY_UNDER_WAY
+        bad = states != 0 if writes else ~READABLE[states]
         if bad.any():
             kind, detail = UNDER_WAY[int(states[bad][0])]
-            self._fail(kind, detail, self.shared, rows, bad, lanes)
-
-    def _race(self, verb: str, memory, rows: np.ndarray, conflict: np.ndarray, lanes: np.ndarray) -> None:
-        kind = "shared race" if memory is self.shared else "global race"
-        who = "another warp" if memory is self.shared else "another block or warp"
-        detail = f"this thread {verb} {who} accesses, and nothing orders the two"
-        self._fail(kind, detail, memory, rows, conflict, lanes)
-
-    def _two_values(self, memory, rows: np.ndarray, lost: np.ndarray, lanes: np.ndarray) -> None:
-        kind = "shared race" if memory is self.shared else "global race"
-        self._fail(kind, "two threads store different values in one byte by one instruction", memory, rows, lost, lanes)
-
-    def _fail(self, kind: str, detail: str, memory, rows: np.ndarray, bad: np.ndarray, lanes: np.ndarray) -> None:
-        width = bad.shape[1]
-        first = np.nonzero(bad.any(1))[0]
-        offset = int(rows[first[0]]) * width + int(np.nonzero(bad[first[0]])[0][0])
-        threads = tuple(lanes[first].tolist())
-        if memory is self.shared:
-            raise PtxError(kind, f"{detail} (shared memory, byte {offset})", threads=threads, offset=offset)
-        buffer, offset = memory.describe(memory.base + offset)
-        raise PtxError(kind, f"{detail} ({buffer}, byte {offset})", threads=threads, buffer=buffer, offset=offset)
-
-
-def _check_alignment(addresses: np.ndarray, width: int, lanes: np.ndarray) -> None:
-    if not width & (width - 1):
-        odd = addresses & (width - 1) != 0
-        if odd.any():
-            raise PtxError(
-                "misaligned", f"{width} bytes at address {int(addresses[odd][0]):#x}, no multiple of {width}",
-                threads=tuple(lanes[odd].tolist()),
-            )  # fmt: skip
+            fail(kind, detail, self.shared, rows, bad, lanes)

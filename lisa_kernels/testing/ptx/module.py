@@ -7,9 +7,9 @@ import dataclasses
 import math
 import re
 
+from lisa_kernels.testing.ptx.declarations import Variable, parse_parameters, parse_variables
 from lisa_kernels.testing.ptx.faults import PtxError
-from lisa_kernels.testing.ptx.operands import Operand, split_list
-from lisa_kernels.testing.ptx.values import STORAGE
+from lisa_kernels.testing.ptx.operands import Operand
 
 
 @dataclasses.dataclass
@@ -47,19 +47,6 @@ class Instruction:
 
 
 @dataclasses.dataclass
-class Variable:
-    """A variable of a state space; ``size`` in bytes, 0 for an array of unknown size."""
-
-    name: str
-    space: str
-    type: str
-    size: int
-    alignment: int
-    initial: str = ""
-    extern: bool = False
-
-
-@dataclasses.dataclass
 class Function:
     """An entry or a device function; labels are keyed by the scope they stand in."""
 
@@ -75,14 +62,6 @@ class Function:
 
 
 _LINKAGE = re.compile(r"(?:\.(?:visible|weak|extern|common)\s+)*")
-_VARIABLE = re.compile(
-    r"\.(?P<space>global|const|shared|local|param)\s+(?P<attributes>(?:\.align\s+\d+\s+|\.ptr\s+|\.v[24]\s+"
-    r"|\.attribute\([^)]*\)\s+)*)\.(?P<type>\w+)\s+(?P<rest>.*)",
-    re.S,
-)
-_DECLARATOR = re.compile(
-    r"(?P<attributes>(?:\.ptr\s*|\.(?:global|const|shared|local)\s*|\.align\s+\d+\s*)*)(?P<name>[\w$%]+)\s*(?P<sizes>(?:\[\s*\d*\s*\])*)$"
-)
 
 
 class ModuleText:
@@ -141,7 +120,7 @@ class ModuleText:
         header = re.compile(r"\s*(?:\((?P<results>[^)]*)\))?\s*(?P<name>[\w$]+)\s*(?:\((?P<parameters>[^)]*)\))?")
         match = header.match(self.text, place)
         function = Function(
-            match["name"], is_entry, _parameter_list(match["parameters"]), _parameter_list(match["results"])
+            match["name"], is_entry, parse_parameters(match["parameters"]), parse_parameters(match["results"])
         )
         ends = re.compile(r"[;{]").search(self.text, match.end())
         if threads := re.search(r"\.reqntid\s+([\d,\s]+)", self.text[match.end() : ends.start()]):
@@ -152,40 +131,6 @@ class ModuleText:
         parse_body(self, function, ends.end(), end)
         self.functions[function.name] = function
         return end + 1
-
-
-def parse_variables(text: str) -> list[Variable]:
-    """Return the variables that one declaration makes, without its semicolon."""
-    match = _VARIABLE.match(text.strip())
-    if not match:
-        raise PtxError("unsupported", f"declaration is not understood: {text.strip()[:80]}")
-    storage = STORAGE.get(match["type"])
-    if storage is None:
-        raise PtxError("unsupported", f"variables of type .{match['type']} are not modelled: {text.strip()[:80]}")
-    variables = []
-    for item in split_list(match["rest"]):
-        declared, _, initial = item.partition("=")
-        declarator = _DECLARATOR.match(declared.strip())
-        if not declarator:
-            raise PtxError("unsupported", f"declaration is not understood: {text.strip()[:80]}")
-        sizes = re.findall(r"\[\s*(\d*)\s*\]", declarator["sizes"])
-        count = math.prod(int(size or 0) for size in sizes)
-        lanes = int((re.search(r"\.v([24])", match["attributes"]) or ("", 1))[1])
-        # `.ptr .align n` speaks of what a pointer points to.
-        aligned = None if ".ptr" in match["attributes"] else re.search(r"\.align\s+(\d+)", match["attributes"])
-        alignment = int(aligned[1]) if aligned else storage.itemsize * lanes
-        size = count * storage.itemsize * lanes
-        variables.append(Variable(declarator["name"], match["space"], match["type"], size, alignment, initial.strip()))
-    return variables
-
-
-def _parameter_list(text: str | None) -> list[Variable]:
-    parameters = []
-    for item in split_list(text or ""):
-        if item.startswith(".reg"):
-            raise PtxError("unsupported", f"functions with register parameters are not modelled: {item}")
-        parameters += parse_variables(item)
-    return parameters
 
 
 def _without_comments(text: str) -> str:

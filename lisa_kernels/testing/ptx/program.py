@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 import numpy as np
 
 from lisa_kernels.testing.ptx.buffers import Buffer
+from lisa_kernels.testing.ptx.declarations import Variable
 from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.memory import THREAD_PARAMETERS
-from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText, Variable
+from lisa_kernels.testing.ptx.module import Function, Instruction, ModuleText
 from lisa_kernels.testing.ptx.operands import Immediate, OperandParser, Register, Symbol, split_list
 from lisa_kernels.testing.ptx.syntax import Handler, find_handler
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
@@ -51,14 +53,20 @@ class Program:
         self._lay_out_module(module)
         self._add(module, self.function)
         self._place_dynamic_shared()
-        self.wgmma_registers = frozenset().union(
-            *(i.touched for i in self.instructions if i.mnemonic.startswith("wgmma.mma_async"))
-        )
+        self.wgmma_registers = self._registers_of_wgmma()
 
     @property
     def static_shared(self) -> int:
         """Bytes of shared memory with a size known at compile time."""
         return self._static_shared
+
+    def _registers_of_wgmma(self) -> frozenset[str]:
+        """Registers that a wgmma uses, and copies of these."""
+        found = set().union(*(i.touched for i in self.instructions if i.mnemonic.startswith("wgmma.mma_async")))
+        moves = [i for i in self.instructions if i.opcode == "mov"] if found else []
+        while copies := [i for i in moves if not found.isdisjoint(i.touched) and not found.issuperset(i.touched)]:
+            found.update(*(i.touched for i in copies))
+        return frozenset(found)
 
     def _add(self, module: ModuleText, function: Function) -> None:
         start = self.starts[function.name] = len(self.instructions)
@@ -128,10 +136,10 @@ class Program:
         # Initialisers may name variables that come later.
         for variable, array in waiting:
             if variable.initial:
-                values = self._initial_values(variable)
+                values = self._initial_values(variable, module.functions)
                 array[: values.nbytes] = values.view(np.uint8)
 
-    def _initial_values(self, variable: Variable) -> np.ndarray:
+    def _initial_values(self, variable: Variable, functions: Collection[str]) -> np.ndarray:
         storage = STORAGE[variable.type]
         parser = OperandParser(lambda text: None, lambda text: text)
         values = []
@@ -143,6 +151,9 @@ class Program:
                 values.append(operand.as_storage(storage).view(UNSIGNED[storage.itemsize])[0])
             elif isinstance(operand, Symbol) and operand.name in self.symbols:
                 values.append(self.symbols[operand.name][1] + operand.offset)
+            elif isinstance(operand, Symbol) and operand.name in functions:
+                # Calls through a register are refused: nothing goes there.
+                values.append((1 << 8 * storage.itemsize) - 1)
             else:
                 raise PtxError("unsupported", f"initialiser {item} of {variable.name}", kernel=self.name)
         return np.array(values, UNSIGNED[storage.itemsize])

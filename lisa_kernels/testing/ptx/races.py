@@ -2,8 +2,8 @@
 
 Two accesses of one byte race if one of them writes, they come from different warps, neither is ordered after the other
 by barriers or atomics, and they are not both atomic.  Threads of one warp count as ordered among themselves, with one
-exception: lanes of one store that leave different values in one byte.  A store of the value that is already there does
-not race with the store that put it there: layouts with copies in several warps do that.
+exception: lanes of one store that leave different values in one word (``one_word``).  A store of the value that is
+already there does not race with the store that put it there: layouts with copies in several warps do that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AccessHistory:
         conflict = self.write_conflict(rows, width, agents, clocks, atomic=atomic)
         if conflict is not None:
             conflict = conflict & changed
-        read_conflict = self.read_conflict(rows, width, agents, clocks)
+        read_conflict = self.read_conflict(rows, width, agents, clocks, atomic=atomic)
         if read_conflict is not None:
             conflict = read_conflict if conflict is None else conflict | read_conflict
         self.writes.reshape(-1, width)[rows] = clocks.stamps(agents)[:, None]
@@ -67,13 +67,15 @@ class AccessHistory:
             conflict &= ~self.atomic.reshape(-1, width)[rows]
         return conflict if conflict.any() else None
 
-    def read_conflict(self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks) -> np.ndarray | None:
+    def read_conflict(
+        self, rows: np.ndarray, width: int, agents: np.ndarray, clocks: Clocks, *, atomic: bool
+    ) -> np.ndarray | None:
         last = self.last_read.reshape(-1, width)[rows]
         if not last.size or last.max() <= clocks.floor:
             return None
         ticks = self.reads.reshape(self.agents, -1, width)[:, rows]
         others = np.arange(self.agents)[:, None] != agents
-        conflict = ((ticks > clocks.seen[agents].T[:, :, None]) & others[:, :, None]).any(0)
+        conflict = ((ticks > clocks.seen[agents, : self.agents].T[:, :, None]) & others[:, :, None]).any(0)
         return conflict if conflict.any() else None
 
     def last_writer(self, row: int, width: int, byte: int) -> int:

@@ -1,4 +1,4 @@
-"""Runs the instructions of one block until its threads have ended or can only wait for other blocks."""
+"""Runs the instructions of one block until its threads have ended, or for a while."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.faults import PtxError
 from lisa_kernels.testing.ptx.module import Instruction
+from lisa_kernels.testing.ptx.spinning import SpinWatch
 
 
 class State(enum.Enum):
     """Why a block stopped running."""
 
     ENDED = enum.auto()
-    # It may go on after others have run.
+    # Others get their turn.
     PAUSED = enum.auto()
-    # Its threads wait, and nothing has changed for them since it was run before.
-    IDLE = enum.auto()
+    # It runs in a circle until another block changes memory.
+    SPINNING = enum.auto()
 
 
 def run_block(block: Block, limit: int) -> tuple[State, int]:
@@ -30,19 +31,25 @@ def run_block(block: Block, limit: int) -> tuple[State, int]:
     threads, program = block.threads, block.program
     instructions, handlers, guarded = program.instructions, program.handlers, program.wgmma_registers
     everyone = block.everyone
-    threads.progress()
-    threads.progressed = False
-    steps = 0
+    steps, watch = 0, SpinWatch(block)
     while steps < limit:
         front = threads.next()
         if front is None:
-            if threads.exited.all():
-                return State.ENDED, steps
-            if threads.blocked_forever:
+            if not threads.exited.all():
+                # Nothing that other blocks do could help: barriers belong to their block.
                 raise _located(_deadlock(block), block, None)
-            return State.PAUSED if threads.progressed else State.IDLE, steps
-        steps += 1
+            try:
+                block.bulk_copies.end()
+            except PtxError as fault:
+                raise _located(fault, block, None) from None
+            return State.ENDED, steps
         pc, mask = front
+        if pc == watch.pc and watch.is_back(mask):
+            threads.enqueue(pc, mask)
+            return State.SPINNING, steps
+        if steps == watch.due:
+            watch.remember(pc, mask)
+        steps += 1
         instruction = instructions[pc]
         threads.pc = block.clocks.site = pc
         threads.moved = threads.absorbed = None
@@ -77,7 +84,8 @@ def _deadlock(block: Block) -> PtxError:
         fault.threads = fault.threads or tuple(np.nonzero(mask)[0].tolist())
         return fault
     waiting = np.nonzero(~block.threads.exited)[0]
-    return block.fail("deadlock", f"no thread can go on: {block.barriers.describe()}", waiting)
+    reasons = "; ".join(filter(None, (block.barriers.describe(), block.mbarriers.describe())))
+    return block.fail("deadlock", f"no thread can go on: {reasons}", waiting)
 
 
 def _located(fault: PtxError, block: Block, instruction: Instruction | None) -> PtxError:

@@ -57,7 +57,7 @@ def find_handler(mnemonic: str) -> Handler:
     """Return what executes a mnemonic with all its modifiers.
 
     Raises:
-        PtxError: Of kind ``unsupported``, with the forms that are known.
+        PtxError: Of kind ``unsupported``, with the known forms that come nearest.
     """
     opcode = mnemonic.split(".")[0]
     forms = _forms.get(opcode)
@@ -66,8 +66,20 @@ def find_handler(mnemonic: str) -> Handler:
     for form in forms:
         if form.pattern.match(mnemonic):
             return form.handler
-    known = "; ".join(form.syntax for form in forms)
+    known = "; ".join(_nearest(mnemonic, [form.syntax for form in forms]))
     raise PtxError("unsupported", f"{mnemonic} is not modelled; known forms: {known}")
+
+
+def _nearest(mnemonic: str, forms: list[str], shown: int = 3) -> list[str]:
+    """The forms that share most modifiers with a mnemonic."""
+    wanted = set(mnemonic.split("."))
+
+    def distance(form: str) -> int:
+        required = set(re.split(r"[.|()\[\]]+", re.sub(r"\[[^\[\]]*\]|\([^()]*\)", "", form)))
+        known = set(re.split(r"[.|()\[\]]+", form))
+        return len(wanted - known) + len(required - wanted - {""})
+
+    return sorted(forms, key=distance)[:shown]
 
 
 def supported() -> dict[str, list[str]]:

@@ -40,7 +40,7 @@ class Threads:
         self.parked: dict[int, tuple[np.ndarray, PtxError]] = {}
         self._deferred: list[tuple[int, np.ndarray]] = []
         self._idle_rounds = 0
-        self.progressed = False
+        self.changes = 0
         schedule = block.launch.options.schedule
         if schedule == "lockstep":
             self._random = None
@@ -86,6 +86,9 @@ class Threads:
             self._steps_of_turn = self._turn = 0
         if not self._queue:
             self._queue = [unit for unit in self._units if unit.fronts]
+            if self._random is not None and self._queue and self._deferred:
+                self._wake()
+                self._queue = [unit for unit in self._units if unit.fronts]
             if self._random is not None:
                 self._random.shuffle(self._queue)
         return self._queue[0] if self._queue else None
@@ -94,10 +97,13 @@ class Threads:
         if not self._deferred or self._idle_rounds == _IDLE_ROUNDS:
             return False
         self._idle_rounds += 1
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
         deferred, self._deferred = self._deferred, []
         for pc, mask in deferred:
             self.enqueue(pc, mask)
-        return True
 
     def enqueue(self, pc: int, mask: np.ndarray) -> None:
         """Let threads go on at an instruction."""
@@ -115,10 +121,19 @@ class Threads:
                     part = self.block.everyone
             unit.fronts[pc] = part
 
-    def progress(self) -> None:
-        """Say that something happened that deferred threads, or other blocks, may wait for."""
+    def progress(self, *, changes_state: bool = True) -> None:
+        """Say that something happened that deferred threads may wait for.
+
+        Args:
+            changes_state: False for what a loop that waits may do in every round, such as a barrier.
+        """
         self._idle_rounds = 0
-        self.progressed = True
+        self.changes += changes_state
+
+    @property
+    def alone(self) -> bool:
+        """Whether no thread can run beside those that run now, and these are in no function."""
+        return not self._deferred and not self._depth.any() and not any(unit.fronts for unit in self._units)
 
     # For instructions: what becomes of the active lanes instead of going on to the next instruction.
 
@@ -150,15 +165,19 @@ class Threads:
         self._take(mask)
 
     def defer(self, mask: np.ndarray) -> None:
-        """Let lanes repeat this instruction after all others have run as far as they can: for spinning waits."""
+        """Let lanes go on after all others have run as far as they can: for waits that failed and will be repeated."""
         self._take(mask)
-        self._deferred.append((self.pc, mask))
+        self._deferred.append((self.pc + 1, mask))
 
     def exit(self, mask: np.ndarray) -> None:
         """End threads."""
         self._take(mask)
         self.exited = self.exited | mask
         self.progress()
+        # Who waited for these threads alone goes on: it looks again who is missing.
+        parked, self.parked = self.parked, {}
+        for pc, (waiting, _) in parked.items():
+            self.enqueue(pc, waiting)
         self.block.barriers.thread_exited()
 
     def park(self, mask: np.ndarray, fault: PtxError) -> None:
@@ -178,8 +197,3 @@ class Threads:
             self.parked[self.pc] = (parked & ~wanted, fault)
         self.absorbed = mask
         self.block.set_active(self.block.everyone if mask.all() else mask)
-
-    @property
-    def blocked_forever(self) -> bool:
-        """Whether nothing that other blocks do could help: no thread spins."""
-        return not self._deferred

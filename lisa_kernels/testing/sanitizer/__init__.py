@@ -8,8 +8,9 @@ Three lines, for any kernel, in a process with ``TRITON_INTERPRET=1``::
 
 At the end of the block ``SanitizerError`` lists what was wrong, with tensor, element, program, lanes and the kernel's
 line: accesses out of bounds, reads of memory that nothing wrote, outputs with holes, two programs that write one
-element or read what the other writes, lanes of one store that collide.  ``print(report.traffic)`` shows the bytes of
-each tensor against what a perfect cache would move.  ``same_bits_in_any_order`` runs programs in other orders.
+element or read what the other writes, lanes of one store that collide, a ``tl.device_assert`` that fails.
+``print(report.traffic)`` shows the bytes of each tensor against what a perfect cache would move.
+``same_bits_in_any_order`` runs programs in other orders.
 """
 
 from lisa_kernels.testing.sanitizer.bands import Banded, banded

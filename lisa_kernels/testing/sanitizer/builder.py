@@ -10,7 +10,7 @@ import triton.language as tl
 from triton.runtime.interpreter import TensorHandle
 
 from lisa_kernels.testing.interpreter.builder import HonestBuilder
-from lisa_kernels.testing.interpreter.formats import encode, held_as_bits, numpy_dtype
+from lisa_kernels.testing.interpreter.formats import poison
 from lisa_kernels.testing.sanitizer.checks import ATOMIC, LOAD, STORE, Access, Checker
 
 
@@ -35,6 +35,7 @@ class SanitizerBuilder(HonestBuilder):
         self._atomic = False
 
     def begin_launch(self, kernel: str, arguments: Mapping[str, Any]) -> None:
+        super().begin_launch(kernel, arguments)
         self._on_launch(kernel, arguments)
         self._checker.begin_launch(kernel)
 
@@ -57,7 +58,7 @@ class SanitizerBuilder(HonestBuilder):
         result = super().create_masked_load(ptrs, inside, other, *options, **named)
         if inside is not mask:
             outside = mask.data & ~inside.data
-            result.data = np.where(outside, _poison(result.dtype), result.data)
+            result.data = np.where(outside, poison(result.dtype), result.data)
         return result
 
     def create_masked_store(self, ptrs: TensorHandle, value: TensorHandle, mask: TensorHandle, *options: Any) -> None:
@@ -81,6 +82,10 @@ class SanitizerBuilder(HonestBuilder):
     def create_atomic_store(self, *args: Any) -> None:
         return self._atomically(super().create_atomic_store, *args)
 
+    def create_assert(self, condition: TensorHandle, message: str) -> None:
+        if not condition.data.all():
+            self._checker.report_assertion(message, condition.data == 0)
+
     def _atomically(self, access: Callable, *args: Any) -> Any:
         self._atomic = True
         try:
@@ -94,14 +99,3 @@ class SanitizerBuilder(HonestBuilder):
         lanes = np.broadcast_to(mask.data, ptrs.data.shape)
         inside = self._checker.check(Access(kind, ptrs.data, lanes, size))
         return mask if inside is lanes else TensorHandle(inside, tl.int1)
-
-
-def _poison(dtype: tl.dtype) -> Any:
-    """NaN, or the largest integer."""
-    scalar = dtype.scalar
-    if held_as_bits(scalar):
-        return encode(np.array(np.nan, dtype=np.float32), scalar)
-    held = numpy_dtype(scalar)
-    if held.kind == "f":
-        return held.type(np.nan)
-    return True if held.kind == "b" else np.iinfo(held).max

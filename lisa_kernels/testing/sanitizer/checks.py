@@ -7,8 +7,9 @@ from collections.abc import Collection
 
 import numpy as np
 
+from lisa_kernels.testing.interpreter.location import kernel_line, lanes_in_words
 from lisa_kernels.testing.sanitizer import faults
-from lisa_kernels.testing.sanitizer.faults import Fault, FaultLog, kernel_line
+from lisa_kernels.testing.sanitizer.faults import Fault, FaultLog
 from lisa_kernels.testing.sanitizer.memory import Memory, Shadow
 from lisa_kernels.testing.sanitizer.traffic import SECTOR, Traffic
 
@@ -30,15 +31,6 @@ class Access:
     pointers: np.ndarray
     mask: np.ndarray
     size: int
-
-    def lanes(self, chosen: np.ndarray) -> str:
-        """Say which lanes of the block these are; ``chosen`` has the block's shape."""
-        where = np.argwhere(chosen)
-        count = f"{len(where)} of {chosen.size} lanes"
-        if chosen.size == 1:
-            return ""
-        first = ", ".join(map(str, where[0]))
-        return f"{count}, first [{first}]"
 
 
 class Checker:
@@ -88,6 +80,16 @@ class Checker:
         if shadow is not None and int(on.max()) + access.size <= shadow.end and self._touch(shadow, on, access):
             return access.mask
         return self._check_by_lane(access)
+
+    def report_assertion(self, message: str, failed: np.ndarray) -> None:
+        """Add a fault for a ``tl.device_assert``; ``failed`` has the shape of its condition."""
+        self._log.add(
+            Fault(
+                faults.ASSERTION, "", f"{message!r} fails", self._kernel, self._program(self._serial),
+                lanes=lanes_in_words(failed), line=kernel_line(), elements=int(failed.sum()),
+            ),
+            self._serial,
+        )  # fmt: skip
 
     def _check_by_lane(self, access: Access) -> np.ndarray:
         """The slow way: lanes in several storages, or outside of all."""
@@ -192,7 +194,7 @@ class Checker:
         self._log.add(
             Fault(
                 faults.OUT_OF_BOUNDS, name, f"{access.kind} {where}", self._kernel, self._program(self._serial),
-                lanes=access.lanes(outside), line=kernel_line(), elements=int(outside.sum()),
+                lanes=lanes_in_words(outside), line=kernel_line(), elements=int(outside.sum()),
             ),
             self._serial,
         )  # fmt: skip
@@ -221,13 +223,13 @@ class Checker:
             if others is not None and view.name in self._exempt:
                 continue
             low = (access.pointers.astype(np.int64) - shadow.start) // shadow.unit
-            lanes = access.mask & np.isin(low, mine - mine % max(1, access.size // shadow.unit))
+            hit = access.mask & np.isin(low, mine - mine % max(1, access.size // shadow.unit))
             other = None if others is None else int(others[bad][owners == index][0])
             self._log.add(
                 Fault(
                     kind, view.name, f"{access.kind} of {view.place(shadow.address(mine[0]))}", self._kernel,
                     self._program(self._serial), other=self._program(other) if other else None,
-                    lanes=access.lanes(lanes) if lanes.any() else "", line=kernel_line(),
+                    lanes=lanes_in_words(hit) if hit.any() else "", line=kernel_line(),
                     elements=max(1, mine.size * shadow.unit // view.dtype.itemsize),
                 ),
                 self._serial,

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-import triton
 
 OUT_OF_BOUNDS = "out of bounds"
 UNINITIALISED = "uninitialised read"
@@ -18,13 +14,7 @@ READ_OF_WRITE = "read of another program's write"
 WRITE_OF_READ = "write of what another program reads"
 DUPLICATE_LANES = "duplicate lanes"
 BAND_TOUCHED = "guard band touched"
-
-# Frames of these folders stand between a kernel's line and the builder's method.
-_NOT_KERNELS = (
-    str(Path(triton.__file__).parent),
-    str(Path(__file__).parents[1] / "interpreter"),
-    str(Path(__file__).parent),
-)
+ASSERTION = "assert"
 
 
 @dataclasses.dataclass
@@ -33,8 +23,8 @@ class Fault:
 
     Attributes:
         kind: One of this module's constants.
-        tensor: The tensor's name; of the nearest one for an access outside all of them.
-        where: Coordinates of the first element, or its distance from the tensor.
+        tensor: The tensor's name; of the nearest one for an access outside all of them; empty for an assertion.
+        where: Coordinates of the first element, or its distance from the tensor; what an assertion says.
         kernel: Name of the kernel; empty for a fault found after all launches.
         program: Its program ids; None for a fault found after all launches.
         other: The other program of a race.
@@ -102,19 +92,3 @@ class FaultLog:
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._faults.values())
-
-
-def kernel_line() -> str:
-    """Return ``file:line`` of the innermost frame that belongs to a kernel, or nothing when none does."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_NOT_KERNELS):
-            return f"{_short(file)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
-
-
-def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

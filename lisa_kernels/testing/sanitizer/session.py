@@ -68,7 +68,7 @@ def sanitize(
         outputs: Names, or names of kernel parameters, of tensors that hold nothing at the start: reading an element
             before it is written is a fault, and so is one that is unwritten at the end.  Memory that PyTorch allocates
             in the block without filling it, a workspace, needs no mention for the first, and what a ``torch.library``
-            operator returns for neither.
+            operator returns for neither.  Torch operators fill memory; what is written through ``numpy()`` goes unseen.
         exempt: Names that the checks between programs leave out: data that programs hand over behind a flag, and flags
             polled by plain loads.
         poison: Fill ``outputs`` with NaN (integers: the largest value); a NaN that is left at the end is a fault.
@@ -132,23 +132,9 @@ class _Session:
         if arguments is None:
             self.launching = False
             return
-        views: dict[int, list[View]] = {}
-        for name, tensor in _tensors_of(arguments):
-            self._seen.add(name)
-            if not tensor.numel():
-                continue
-            view = self._view(name, tensor, kernel)
-            if name in self._exempt:
-                self._exempt.add(view.name)
-            if view.name not in self._launched and not self._outputs.isdisjoint((name, view.name)):
-                self._start_empty(tensor, view)
-            self._launched.add(view.name)
-            views.setdefault(self.memory.shadow_of(tensor).start, []).append(view)
-        for name, tensor in self._named.items():
-            if tensor.numel() and (start := self.memory.shadow_of(tensor).start) not in views:
-                views[start] = [self._views[name]]
-        for shadow in self.memory:
-            shadow.allow(views.get(shadow.start, []))
+        given = dict(_tensors_of(arguments))
+        self._seen.update(given)
+        self._allow([self._enter(name, tensor, kernel) for name, tensor in given.items() if tensor.numel()])
         self.launching, self.launches = True, self.launches + 1
 
     def on_empty(self, tensor: Tensor) -> None:
@@ -189,6 +175,28 @@ class _Session:
             shadow = self.memory.at(view.start)
             count.read = int(np.count_nonzero(shadow.cells_of(shadow.reader, view))) * shadow.unit
             count.written = int(np.count_nonzero(shadow.cells_of(shadow.writer, view))) * shadow.unit
+
+    def _enter(self, name: str, tensor: Tensor, kernel: str) -> View:
+        """Return the view of a launch's tensor, with what was said of the parameter's name noted under the view's."""
+        view = self._view(name, tensor, kernel)
+        if name in self._exempt:
+            self._exempt.add(view.name)
+        first_launch = view.name not in self._launched
+        if first_launch and not self._outputs.isdisjoint((name, view.name)):
+            self._start_empty(tensor, view)
+        self._launched.add(view.name)
+        return view
+
+    def _allow(self, views: list[View]) -> None:
+        """Let the launch touch these views; in storages without one of them, the tensors named in ``sanitize``."""
+        allowed: dict[int, list[View]] = {}
+        for view in views:
+            allowed.setdefault(self.memory.at(view.start).start, []).append(view)
+        for name, tensor in self._named.items():
+            if tensor.numel():
+                allowed.setdefault(self.memory.shadow_of(tensor).start, [self._views[name]])
+        for shadow in self.memory:
+            shadow.allow(allowed.get(shadow.start, []))
 
     def _check_written(self, tensor: Tensor, view: View, what: str) -> Tensor:
         """Add a fault where not every element was written; return where they were."""

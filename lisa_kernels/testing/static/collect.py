@@ -23,6 +23,7 @@ from lisa_kernels.core.spec import Case, OpSpec
 from lisa_kernels.core.targets import TARGETS, force_target
 from lisa_kernels.core.tiling import Tile
 from lisa_kernels.testing.inputs import make_inputs, require_grad
+from lisa_kernels.testing.static.driverless import record_driverless
 from lisa_kernels.testing.static.jobs import Job, merge
 from lisa_kernels.testing.subject import name_outputs
 
@@ -81,25 +82,25 @@ def collect_from(function: Callable[[], Any], targets: Iterable[str], *, name: s
     """Return what a function of anybody launches.
 
     Args:
-        function: Takes nothing; it launches through ``core.launch.launch``, or returns records of
-            ``core.launch.specialise``, or both.
+        function: Takes nothing; it launches kernels, as ``kernel[grid](...)`` or through ``core.launch.launch``, or
+            returns records of ``core.launch.specialise``, or all of them.  No kernel runs, no tensor needs a GPU.
         name: Stands where the op's name would.
 
     Raises:
-        ValueError: An unknown target, or nothing was launched.
+        ValueError: An unknown target, a launch that cannot be collected, or nothing was launched.
     """
     jobs = []
     for target in targets:
-        with force_target(target), record() as launches:
+        with force_target(target), record() as launches, record_driverless(target) as plain:
             returned = function()
         if isinstance(returned, LaunchRecord):
             returned = [returned]
         extra = [entry for entry in returned or () if isinstance(entry, LaunchRecord)]
-        jobs += [Job(name, target, launch) for launch in [*launches, *extra]]
+        jobs += [Job(name, target, launch) for launch in [*launches, *plain, *extra]]
     if not jobs:
         raise ValueError(
-            f"collect_from: {name} launched nothing; it takes a function that calls lisa_kernels.core.launch.launch or "
-            f"returns records of lisa_kernels.core.launch.specialise."
+            f"collect_from: {name} launched nothing; it takes a function that launches kernels, as kernel[grid](...) "
+            f"or through lisa_kernels.core.launch.launch, or returns records of lisa_kernels.core.launch.specialise."
         )
     return Collection(name, tuple(merge(jobs)))
 

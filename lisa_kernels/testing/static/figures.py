@@ -10,6 +10,11 @@ from typing import Any
 WIDEST_RANGE = 0.1
 
 
+def replays_agree(sim_range: tuple[float, float] | None) -> bool:
+    """Whether there were replays and their spread is small enough for ``sim`` to count."""
+    return sim_range is not None and sim_range[1] - sim_range[0] <= WIDEST_RANGE
+
+
 @dataclasses.dataclass(frozen=True)
 class LoopFigures:
     """One loop of a kernel, or its straight code where it has none.
@@ -53,7 +58,7 @@ class LoopFigures:
     @property
     def is_measured(self) -> bool:
         """Whether the replays agree well enough for ``sim`` to count."""
-        return self.sim_range is not None and self.sim_range[1] - self.sim_range[0] <= WIDEST_RANGE
+        return replays_agree(self.sim_range)
 
 
 @dataclasses.dataclass(frozen=True)

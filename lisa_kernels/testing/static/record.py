@@ -7,7 +7,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from lisa_kernels.testing.static.figures import WIDEST_RANGE, KernelFigures
+from lisa_kernels.testing.static.figures import KernelFigures, replays_agree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recorded:
     @property
     def is_measured(self) -> bool:
         """Whether the replays agreed well enough for ``sim`` to count."""
-        return self.sim_range is not None and self.sim_range[1] - self.sim_range[0] <= WIDEST_RANGE
+        return replays_agree(self.sim_range)
 
 
 # op -> target -> job -> figures

@@ -70,8 +70,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def trust_line(toolchains: Iterable[str]) -> str:
-    """Return the line under every table: what the figures are, and how far they can be trusted."""
-    return f"static, compiled only, nothing was run ({', '.join(toolchains) or 'nothing compiled'}). {TRUST}"
+    """Return the line under all tables: what the figures are, and how far they can be trusted, if there are any."""
+    compiled = ", ".join(toolchains)
+    return f"static, compiled only, nothing was run ({compiled}). {TRUST}" if compiled else "static: nothing compiled."
 
 
 def failures(rows: Iterable[Row]) -> Iterator[str]:

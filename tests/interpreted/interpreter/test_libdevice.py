@@ -5,6 +5,9 @@ import torch
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
+from triton.language.extra.cuda import libdevice as cuda_libdevice
+from triton.language.extra.cuda.libdevice import tanh as cuda_tanh
+from triton.language.extra.hip import libdevice as hip_libdevice
 from triton.language.extra.libdevice import erf as imported_erf
 
 from lisa_kernels.testing import assert_matches, same_bits
@@ -144,3 +147,28 @@ def test_stock_libdevice_returns_none():
         assert libdevice.tanh is not None
     assert same_bits(torch.zeros(1), torch.zeros(1))
     assert libdevice.tanh(torch.zeros(1)) is None
+
+
+@triton.jit
+def cuda_kernel(x_ptr, out_ptr, NAME: tl.constexpr, N: tl.constexpr):
+    offs = tl.arange(0, N)
+    x = tl.load(x_ptr + offs)
+    if NAME == "module":
+        out = cuda_libdevice.tanh(x)
+    elif NAME == "attribute":
+        out = tl.extra.cuda.libdevice.tanh(x)
+    elif NAME == "function":
+        out = cuda_tanh(x)
+    else:
+        out = hip_libdevice.tanh(x)
+    tl.store(out_ptr + offs, out)
+
+
+@pytest.mark.parametrize("name", ["module", "attribute", "function", "hip"])
+def test_the_functions_of_compiled_code_are_interpreted_too(name):
+    x = torch.linspace(-2, 2, 64)
+    out, before = torch.zeros(64), (cuda_libdevice.tanh, hip_libdevice.tanh, cuda_tanh)
+    with honest_interpreter():
+        cuda_kernel[(1,)](x, out, name, 64)
+    assert_matches(out, x.double().tanh())
+    assert (cuda_libdevice.tanh, hip_libdevice.tanh, cuda_tanh) == before

@@ -26,6 +26,11 @@ def only(report):
     return fault
 
 
+def alone(count):
+    """Ones with nothing of the launch beside them: what lies next to another tensor is told as that one's."""
+    return torch.ones(count + 2048)[1024 : 1024 + count]
+
+
 def source_line(kernel, text):
     lines = Path(kernels.__file__).read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if f"def {kernel}(" in line)
@@ -58,7 +63,7 @@ def specimen_tensors(specimen, args):
 
 def test_a_load_past_the_end_names_tensor_program_lanes_and_line():
     with sanitize(raise_on_fault=False) as report:
-        kernels.unmasked_load_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
+        kernels.unmasked_load_kernel[GRID](alone(N), alone(N), N, BLOCK)
     fault = only(report)
     assert (fault.kind, fault.tensor, fault.program) == (faults.OUT_OF_BOUNDS, "x_ptr", (3, 0, 0))
     assert fault.where == "load 1 element past the end of x_ptr, float32 (100)"
@@ -70,7 +75,7 @@ def test_a_load_past_the_end_names_tensor_program_lanes_and_line():
 
 def test_a_load_before_the_start_is_out_of_bounds():
     with sanitize(raise_on_fault=False) as report:
-        kernels.below_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
+        kernels.below_kernel[GRID](alone(N), alone(N), N, BLOCK)
     assert only(report).where == "load 2 elements before the start of x_ptr, float32 (100)"
     assert only(report).program == (0, 0, 0)
 
@@ -86,7 +91,7 @@ def test_a_store_past_the_end_is_out_of_bounds_and_does_not_happen():
 
 def test_a_widened_store_leaves_the_tensor_halfway():
     with sanitize(raise_on_fault=False) as report:
-        kernels.widened_store_kernel[(1,)](torch.ones(32), torch.zeros(32), 32)
+        kernels.widened_store_kernel[(1,)](alone(32), alone(32), 32)
     assert only(report).where == "store 1 element past the end of out_ptr, float32 (32)"
     assert only(report).lanes == "16 of 32 lanes, first [16]"
 
@@ -109,6 +114,29 @@ def test_a_load_past_the_end_gives_nan():
         kernels.copy_kernel[GRID](x[:N], out, 128, BLOCK)
     assert out[:N].eq(1).all()
     assert out[N:].isnan().all()
+
+
+def test_a_failed_assertion_is_a_fault_and_the_kernel_goes_on():
+    x, out = torch.ones(N), torch.zeros(N)
+    with sanitize() as report:
+        kernels.asserting_kernel[GRID](x, out, N, BLOCK)
+    assert report.faults == ()
+    x[40:44] = x[70] = -1
+    with sanitize(raise_on_fault=False) as report:
+        kernels.asserting_kernel[GRID](x, out, N, BLOCK)
+    fault = only(report)
+    assert (fault.kind, fault.where, fault.program) == (faults.ASSERTION, "'x must be positive' fails", (1, 0, 0))
+    assert (fault.lanes, fault.elements, fault.programs) == ("4 of 32 lanes, first [8]", 5, 2)
+    line = source_line("asserting_kernel", "tl.device_assert(")
+    assert fault.line == f"tests/interpreted/sanitizer/kernels.py:{line}"
+    assert torch.equal(out, x)
+
+
+def test_a_sum_over_lanes_that_are_masked_off_is_nan():
+    out = torch.zeros(1)
+    with sanitize():
+        kernels.careless_sum_kernel[GRID](torch.ones(N), out, N, BLOCK)
+    assert out.isnan()
 
 
 def test_a_wild_pointer_does_no_harm():
@@ -400,7 +428,7 @@ def test_a_tensor_reached_by_its_address_is_allowed_when_named():
 
 
 def two_faulty_launches():
-    kernels.unmasked_load_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
+    kernels.unmasked_load_kernel[GRID](alone(N), alone(N), N, BLOCK)
     kernels.overlap_kernel[GRID](torch.ones(N), torch.zeros(N), N, BLOCK)
 
 
@@ -444,7 +472,7 @@ def test_blocks_do_not_nest():
 
 def test_honest_blocks_inside_keep_watching():
     with sanitize(raise_on_fault=False) as report, honest_interpreter():
-        kernels.unmasked_load_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
+        kernels.unmasked_load_kernel[GRID](alone(N), alone(N), N, BLOCK)
     assert kinds(report) == {faults.OUT_OF_BOUNDS}
 
 
@@ -452,7 +480,7 @@ def test_honest_blocks_inside_keep_watching():
 def test_faults_do_not_depend_on_the_order_of_programs(order):
     with sanitize(program_order=order, raise_on_fault=False) as report:
         kernels.racy_sum_kernel[GRID](torch.ones(N), torch.zeros(1), N, BLOCK)
-        kernels.unmasked_load_kernel[GRID](torch.ones(N), torch.ones(N), N, BLOCK)
+        kernels.unmasked_load_kernel[GRID](alone(N), alone(N), N, BLOCK)
     assert kinds(report) == {faults.READ_OF_WRITE, faults.TWO_WRITERS, faults.WRITE_OF_READ, faults.OUT_OF_BOUNDS}
     outside = next(fault for fault in report.faults if fault.kind == faults.OUT_OF_BOUNDS)
     assert outside.program == (3, 0, 0)

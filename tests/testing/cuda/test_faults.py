@@ -78,13 +78,20 @@ def test_two_barriers_of_one_block_are_no_barrier(faults):
     assert fault.kind == "divergent barrier"
 
 
-# In order, the first thread leaves before any other is at the barrier, the last one when all others are.
-@pytest.mark.parametrize(("first", "end"), [(1, 64), (0, 63)])
+# In order, the first thread leaves before any other is at the barrier, the last one when all others are; a whole warp.
+@pytest.mark.parametrize(("first", "end"), [(1, 64), (0, 63), (32, 64), (0, 32), (20, 50)])
 @pytest.mark.parametrize("seed", [None, 1, 2])
-def test_a_thread_that_left_misses_at_the_barrier(faults, seed, first, end):
-    fault = fault_of(faults, "early_exit_kernel", 64, [integers(64), first, end], seed=seed)
+def test_a_barrier_waits_for_all_threads_but_those_that_left(faults, seed, first, end):
+    got, expected = integers(64), integers(64)
+    faults.launch("early_exit_kernel", 1, 64, [got, first, end], seed=seed)
+    expected[first:end] = 100 * (end - first) + torch.arange(first, end).flip(0).int()
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_two_barriers_are_no_barrier_after_others_have_left_either(faults, seed):
+    fault = fault_of(faults, "early_exit_then_divergent_kernel", 64, [integers(64)], seed=seed)
     assert fault.kind == "divergent barrier"
-    faults.launch("early_exit_kernel", 1, 64, [integers(64), 0, 64], seed=seed)
 
 
 def test_a_deadlock_names_what_is_waited_for(faults):

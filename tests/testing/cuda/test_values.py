@@ -41,6 +41,17 @@ def test_halves_are_converted_and_added(values, seed):
 
 
 @SEEDS
+def test_vectors_are_added_element_by_element(values, seed):
+    halves, bfloats = torch.zeros(2, dtype=torch.float16), torch.zeros(2, dtype=torch.bfloat16)
+    pairs, quads, found = torch.zeros(2), torch.zeros(4), torch.zeros(96, 2)
+    values.launch("vector_sums_kernel", 3, 32, [halves, bfloats, pairs, quads, found], seed=seed)
+    assert halves.tolist() == bfloats.tolist() == pairs.tolist() == [96.0, 192.0]
+    assert quads.tolist() == [96.0, 192.0, 288.0, 384.0]
+    # Each sum of an element is found once.
+    assert torch.equal(found.sort(0).values, torch.arange(96.0)[:, None] * torch.tensor([1.0, 2.0]))
+
+
+@SEEDS
 def test_votes_matches_and_shuffles_of_a_warp(values, seed):
     numbers = torch.arange(32, dtype=torch.int32) % 5
     got = torch.zeros(11, 32, dtype=torch.int32)

@@ -67,6 +67,21 @@ def test_ptx_mutants_are_these():
     }
 
 
+def test_ptx_mutants_of_mbarriers_are_these():
+    text = """\
+	@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 64;
+	mbarrier.try_wait.parity.shared::cta.b64 complete, [%r1], %r2;
+	fence.proxy.tensormap::generic.acquire.gpu [ %rd1 + 0 ], 0x80;
+	cp.async.bulk.wait_group.read 0 ;
+"""
+    assert changes(ptx_mutants(text)) == {
+        ("barrier", 1, ""),
+        ("wait", 2, "setp.eq.u32 complete, 0, 0;"),
+        ("barrier", 3, ""),
+        ("wait", 4, "cp.async.bulk.wait_group.read 1;"),
+    }
+
+
 def test_triton_mutants_are_these():
     assert changes(triton_mutants(TRITON, "kernel")) == {
         ("index", 12, "tl.program_id(1)"),

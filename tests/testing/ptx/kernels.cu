@@ -104,8 +104,11 @@ extern "C" __global__ void off_by_one(const float* x, float* out, int n) {
 extern "C" __global__ void divergent_barrier(float* out) {
   if (threadIdx.x < 16) __syncthreads();
   out[threadIdx.x] = 1.0f;
+  // Threads that ended would not be waited for.
+  __syncthreads();
 }
 
 extern "C" __global__ void wrong_mask(float* out) {
   if (threadIdx.x < 16) out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+  __syncthreads();
 }

@@ -71,6 +71,14 @@ def test_a_barrier_does_not_wait_for_threads_that_have_ended():
     assert lanes(code) == [6] * 32 + [5] * 32
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_barrier_does_not_wait_for_part_of_a_warp_that_ends(schedule):
+    # Fifty of 64 threads go on; the others are still on their way when these come to the barrier.
+    code = """mov.u32 %r9, 5; st.global.b32 [%rd5], %r9; setp.ge.u32 %p0, %r0, 50; @%p0 bra last;
+    bar.sync 0; mov.u32 %r9, 6; bra out; last: add.u32 %r9, %r9, 1; exit; out:"""
+    assert lanes(code, schedule=schedule) == [6] * 50 + [5] * 14
+
+
 def test_a_barrier_that_some_threads_never_reach_is_a_deadlock():
     caught = fault("setp.ge.u32 %p0, %r0, 32; @%p0 bra other; bar.sync 1, 64; bra done; other: bar.sync 2, 64; done:")
     assert caught.kind == "deadlock"

@@ -204,3 +204,20 @@ def test_two_floats_in_one_register_are_independent():
     got = evaluate("fma.rn.f32x2 %out, %a, %b, %c;", "u8", a=a.view("u8"), b=b.view("u8"), c=c.view("u8"))
     single = evaluate("fma.rn.f32 %out, %a, %b, %c;", "f4", a=a, b=b, c=c)
     assert np.array_equal(got.view("f4"), single)
+
+
+@pytest.mark.parametrize("name", ["f16", "bf16"])
+def test_mixed_precision_rounds_once_to_float32(name):
+    a, b = nearby()
+    dtype = {"f16": torch.float16, "bf16": torch.bfloat16}[name]
+    narrow = torch.from_numpy(a).to(dtype)
+    bits, wide = narrow.view(torch.int16).numpy().view("u2"), narrow.float().numpy()
+    for op, expected in (("add", wide + b), ("sub", wide - b)):
+        assert np.array_equal(evaluate(f"{op}.rn.f32.{name} %out, %a, %b;", "f4", a=bits, b=b), expected), op
+    exact = (wide.astype("f8") * wide + b).astype("f4")
+    assert np.array_equal(evaluate(f"fma.rn.f32.{name} %out, %a, %a, %b;", "f4", a=bits, b=b), exact)
+
+
+def test_double_approximations_flush_subnormals():
+    a = np.array([2.0, -4.0, 5e-324, 0.0])
+    assert np.array_equal(evaluate("rcp.approx.ftz.f64 %out, %a;", "f8", a=a), [0.5, -0.25, np.inf, np.inf])

@@ -175,3 +175,18 @@ def test_movmatrix_transposes():
         out,
     )
     assert np.array_equal(out, x.T)
+
+
+def test_double_products_of_a_warp():
+    rng = np.random.default_rng(0)
+    a, b, c = rng.integers(-9, 9, (8, 4)).astype("f8"), rng.integers(-9, 9, (4, 8)).astype("f8"), np.ones((8, 8))
+    run_block(
+        """mov.u32 %r0, %tid.x; mul.wide.u32 %rd4, %r0, 8; add.s64 %rd5, %rd0, %rd4; ld.global.f64 %d0, [%rd5];
+        shr.u32 %r1, %r0, 2; and.b32 %r2, %r0, 3; mad.lo.u32 %r3, %r2, 8, %r1; mul.wide.u32 %rd4, %r3, 8;
+        add.s64 %rd5, %rd1, %rd4; ld.global.f64 %d1, [%rd5]; mul.wide.u32 %rd4, %r0, 16; add.s64 %rd6, %rd2, %rd4;
+        ld.global.v2.f64 {%d2, %d3}, [%rd6];
+        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d2, %d3}, {%d0}, {%d1}, {%d2, %d3};
+        st.global.v2.f64 [%rd6], {%d2, %d3};""",
+        a, b, c,
+    )  # fmt: skip
+    assert np.array_equal(c, a @ b + 1)

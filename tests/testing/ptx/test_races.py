@@ -63,6 +63,43 @@ def test_storing_one_value_twice_is_no_race_and_two_values_are():
     assert fault(code.format("%r0"), X, threads=64).kind == "shared race"
 
 
+LARGE = """setp.ne.u32 %p0, %r0, 0; @!%p0 mov.f32 %f1, 0f3F800000; mul.lo.u32 %r3, %r0, 0; mov.u32 %r4, s;
+@!%p0 mov.u32 %r3, 4; add.u32 %r4, %r4, %r3; st.shared.f32 [%r4], %f1;"""
+WORD = LANE + ".shared .align 8 .b8 s[8]; cvt.rn.f32.u32 %f0, %r0; fma.rn.f32 %f1, %f0, {step}, {start};"
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "store", "fine"),
+    [
+        ("0f3F800000", "0f33800000", "st.shared.f32 [s], %f1;", True),
+        ("0f3F800000", "0f3C000000", "st.shared.f32 [s], %f1;", False),
+        # A sum that cancelled has no more right bits than its terms; other sums of the store tell their size.
+        ("0f80000000", "0f33800000", LARGE, True),
+        ("0f3F800000", "0f33800000", "st.shared.f32 [s], %f1; st.shared.b32 [s+4], %r0;", False),
+        ("0f3F800000", "0f39000000", "cvt.rn.f16.f32 %h1, %f1; st.shared.b16 [s], %h1;", True),
+        ("0f3F800000", "0f3D000000", "cvt.rn.f16.f32 %h1, %f1; st.shared.b16 [s], %h1;", False),
+        ("0f3F800000", "0f39000000", "cvt.rn.f16.f32 %h1, %f1; mov.b32 %r7, {%h1, %h1}; st.shared.b32 [s], %r7;", True),
+        ("0f3F800000", "0f33800000", "cvt.f64.f32 %d1, %f1; st.shared.f64 [s], %d1;", False),
+    ],
+    ids=["last bits", "other numbers", "cancelled", "integers", "half", "other halves", "packed halves", "double"],
+)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_lanes_of_one_warp_may_store_copies_that_differ_in_the_last_bits(start, step, store, fine, schedule):
+    code = WORD.replace("{start}", start).replace("{step}", step) + store
+    if fine:
+        run_block(code, X, schedule=schedule)
+        # Of several warps the copies that win are the same.
+        run_block(code.replace("%tid.x; ", "%laneid; "), X, threads=96, schedule=schedule)
+    else:
+        assert "different values" in fault(code, X, schedule=schedule).detail
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_warps_may_not_store_copies_that_differ_in_the_last_bits(schedule):
+    code = WORD.replace("{start}", "0f3F800000").replace("{step}", "0f33800000") + "st.shared.f32 [s], %f1;"
+    assert fault(code, X, threads=64, schedule=schedule).kind == "shared race"
+
+
 def test_shared_atomics_do_not_race_with_each_other_but_with_plain_reads():
     code = LANE + SHARED + "setp.eq.u32 %p0, %r0, 0; @%p0 st.shared.b32 [s], 0; bar.sync 0; red.shared.add.u32 [s], 1;"
     run_block(code, X, threads=64)
@@ -133,10 +170,12 @@ def test_a_lock_orders_what_it_guards(order):
     assert x[1] == 5
 
 
-def test_without_the_lock_or_with_a_relaxed_release_it_races():
+def test_without_the_lock_or_with_one_that_orders_too_little_it_races():
     x = np.zeros(2, "u4")
     relaxed = LOCK.replace("{wait}", WAIT).format(acquire="acquire", release="relaxed")
     assert fault(relaxed, x.copy(), threads=1, grid=(3,)).kind == "global race"
+    near = LOCK.replace("{wait}", WAIT).format(acquire="acquire", release="release").replace(".gpu.", ".cta.")
+    assert fault(near, x.copy(), threads=1, grid=(3,)).kind == "global race"
     unguarded = LOCK.replace("{wait}", "").format(release="release")
     assert fault(unguarded, x.copy(), threads=1, grid=(3,)).kind == "global race"
 

@@ -99,3 +99,25 @@ def _instance(form):
     while "(" in form:
         form = re.sub(r"\(([^|()]*)(\|[^()]*)?\)", r"\1", form)
     return form.replace("#", "8")
+
+
+FUNCTIONS = """.func (.param .b32 r) twice(.param .b32 a) {
+.reg .b32 %x; ld.param.b32 %x, [a]; st.param.b32 [r], %x; ret; }
+.global .align 8 .u64 table[1] = {twice};
+.visible .entry calls() { .reg .b64 %t; ld.global.u64 %t, [table]; { .param .b32 p; .param .b32 q;
+prototype_0 : .callprototype (.param .b32 _) _ (.param .b32 _); call (q), %t, (p), prototype_0; } ret; }"""
+
+
+def test_function_pointers_refuse_the_kernel_that_calls_them_and_no_other():
+    module = kernel("", "", module=FUNCTIONS)
+    module.launch("k", (1,), (1,), [])
+    with pytest.raises(PtxError, match="calls through a register are not modelled"):
+        module.launch("calls", (1,), (1,), [])
+
+
+def test_a_refusal_names_the_three_nearest_forms():
+    with pytest.raises(PtxError) as caught:
+        _find("add.rn.f32.e4m3")
+    known = caught.value.detail.split("known forms: ")[1].split("; ")
+    assert len(known) == 3
+    assert any(form.endswith(".f32.(f16|bf16)") for form in known)

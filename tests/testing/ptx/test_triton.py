@@ -255,3 +255,48 @@ def test_kernels_for_tcgen05_are_refused_by_name():
 def test_tensors_on_other_devices_are_refused():
     with pytest.raises(ValueError, match="it takes CPU tensors"):
         emulate(kernels.sort_kernel, (1,), torch.empty(256, device="meta"), torch.zeros(256), constexprs={"BLOCK": 256})
+
+
+@every_target
+@pytest.mark.parametrize("seed", range(4))
+def test_an_inner_product_whose_lanes_differ_in_the_last_bit_is_no_fault(target, seed):
+    # LLVM contracts each product into the first addition of the butterfly: see one_word.py.
+    torch.manual_seed(seed)
+    x, y, out = torch.randn(128), torch.randn(128), torch.zeros(1)
+    emulate(kernels.inner_product_kernel, (1,), x, y, out, target=target, constexprs={"BLOCK": 128}, schedule=seed)
+    assert_matches(out, (x.double() @ y.double())[None], depth=128)
+
+
+def test_debug_compiles_asserts_in():
+    x = torch.arange(8, dtype=torch.int32)
+    emulate(kernels.assert_kernel, (1,), x, 7, num_warps=1, constexprs={"BLOCK": 8})
+    with pytest.raises(PtxError, match="too large"):
+        emulate(kernels.assert_kernel, (1,), x, 7, num_warps=1, constexprs={"BLOCK": 8}, debug=True)
+
+
+def test_targets_and_kernels_that_cannot_be_emulated_are_refused():
+    x, out = torch.zeros(128), torch.zeros(128)
+    with pytest.raises(ValueError, match="target is gfx942; it takes NVIDIA's"):
+        emulate(kernels.gather_kernel, (1,), x, x.int(), out, target="gfx942", constexprs={"BLOCK": 128})
+    with pytest.raises(TypeError, match=r"it takes a @triton\.jit function"):
+        emulate(len, (1,), x)
+
+
+@pytest.mark.parametrize("target", ["sm_100", "sm_120"])
+def test_bfloat16_added_to_float32_in_one_instruction(target):
+    x, out = torch.randn(128).bfloat16(), torch.randn(128)
+    expected = x.float() + out
+    emulate(kernels.accumulate_kernel, (1,), x, out, target=target, constexprs={"BLOCK": 128})
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_double_logarithms_and_products(target):
+    x, out = torch.rand(128, dtype=torch.float64) + 0.5, torch.zeros(128, dtype=torch.float64)
+    emulate(kernels.logarithm_kernel, (1,), x, out, target=target, constexprs={"BLOCK": 128})
+    assert_matches(out, x.log(), depth=16)
+    a, b = (torch.randint(-3, 4, (32, 32)).double() for _ in "ab")
+    c = torch.zeros(32, 32, dtype=torch.float64)
+    sizes = {"M": 32, "N": 32, "K": 32, "OUT": tl.float64}
+    emulate(kernels.dot_kernel, (1,), a, b, c, target=target, constexprs=sizes)
+    assert torch.equal(c, a @ b)

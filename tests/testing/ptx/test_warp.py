@@ -96,7 +96,8 @@ def test_member_masks_may_name_half_a_warp():
 
 
 def test_a_mask_naming_threads_that_never_come_is_reported():
-    caught = fault("setp.ge.u32 %p0, %r0, 16; @%p0 bra done; shfl.sync.bfly.b32 %r9, %r0, 1, 31, -1; done:")
+    code = "setp.ge.u32 %p0, %r0, 16; @%p0 bra done; shfl.sync.bfly.b32 %r9, %r0, 1, 31, -1; done: bar.sync 0;"
+    caught = fault(code)
     assert caught.kind == "bad sync mask"
     assert caught.threads == tuple(range(16))
 
@@ -105,9 +106,25 @@ def test_a_thread_outside_its_own_mask_is_reported():
     assert fault("vote.sync.ballot.b32 %r9, %p0, 0xfffe;", 32).kind == "bad sync mask"
 
 
-def test_reading_the_register_of_a_thread_that_does_not_take_part_is_reported():
-    caught = fault("setp.ge.u32 %p0, %r0, 16; @%p0 bra done; shfl.sync.bfly.b32 %r9, %r0, 16, 31, 0xffff; done:")
-    assert caught.kind == "bad sync mask"
+def test_the_register_of_a_thread_that_does_not_take_part_is_all_ones():
+    code = "mov.u32 %r9, 0; setp.ge.u32 %p0, %r0, 16; @%p0 bra done; shfl.sync.down.b32 %r9, %r0, 1, 31, 0xffff; done:"
+    assert lanes(code).tolist() == [*range(1, 16), 0xFFFFFFFF] + [0] * 16
+    # Beyond the last thread of the block as well.
+    assert lanes("shfl.sync.down.b32 %r9, %r0, 1, 31, -1;", 20).tolist() == [*range(1, 20), 0xFFFFFFFF]
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", 1, 2])
+def test_threads_wait_no_longer_for_those_that_end_later(schedule):
+    # The others are still on their way when the first twenty come to the vote.
+    code = """mov.u32 %r9, 7; st.global.b32 [%rd5], %r9; setp.lt.u32 %p0, %r0, 20; @%p0 bra vote;
+    mov.u32 %r1, 0; again: add.u32 %r1, %r1, 1; setp.lt.u32 %p1, %r1, 9; @%p1 bra again; exit;
+    vote: vote.sync.ballot.b32 %r9, %p0, -1;"""
+    back = code.replace(
+        "@%p0 bra vote;", "@%p0 bra first; bra rest; first:" + code.split("vote:")[1] + "bra out; rest:"
+    )
+    back = back.split("vote: ")[0] + "out: "
+    for text in (code, back):
+        assert lanes(text, schedule=schedule).tolist() == [0xFFFFF] * 20 + [7] * 12
 
 
 def test_threads_that_have_ended_need_not_come():

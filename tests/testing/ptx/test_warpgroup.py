@@ -165,3 +165,10 @@ def test_a_warpgroup_must_be_complete():
 
 def test_descriptors_are_bounded_by_shared_memory():
     assert fault("mov.u64 %rd4, " + str((2304 >> 4) | 8 << 16 | 16 << 32) + ";" + FENCE + PRODUCT) == "out of bounds"
+
+
+def test_copies_of_accumulators_are_closed_like_these():
+    # As Triton unpacks f16 accumulators.
+    early = FENCE + PRODUCT + COMMIT + "mov.b32 {%h1, %h2}, %f1;"
+    product(early + WAIT + "mov.b32 %f1, {%h1, %h2};" + OUT)
+    assert fault(early + "mov.b32 %f5, {%h1, %h2}; add.f32 %f5, %f5, %f5;" + WAIT + OUT) == "unfinished wgmma"

@@ -136,3 +136,21 @@ def assert_kernel(x_ptr, limit, BLOCK: tl.constexpr):
     x = tl.load(x_ptr + tl.arange(0, BLOCK))
     tl.device_assert(x < limit, "too large")
     tl.device_print("value", x)
+
+
+@triton.jit
+def inner_product_kernel(x_ptr, y_ptr, out_ptr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out_ptr, tl.sum(tl.load(x_ptr + i) * tl.load(y_ptr + i)))
+
+
+@triton.jit
+def accumulate_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out_ptr + i, tl.load(x_ptr + i).to(tl.float32) + tl.load(out_ptr + i))
+
+
+@triton.jit
+def logarithm_kernel(x_ptr, out_ptr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out_ptr + i, tl.log(tl.load(x_ptr + i)))

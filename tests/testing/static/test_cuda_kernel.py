@@ -3,8 +3,8 @@
 import pytest
 
 from lisa_kernels.testing.cuda.toolchain import why_no_nvcc
-from lisa_kernels.testing.static import disassemble
-from lisa_kernels.testing.static.cuda_kernel import analyze_cuda, nvcc_name, readable_name
+from lisa_kernels.testing.static import analyze_cuda, disassemble
+from lisa_kernels.testing.static.cuda_kernel import nvcc_name, readable_name
 from lisa_kernels.testing.static.gates import judge
 
 needs_nvcc = pytest.mark.skipif(why_no_nvcc() is not None, reason=f"needs nvcc: {why_no_nvcc()}")

@@ -1,9 +1,15 @@
-"""The instructions, by concern; importing this package fills the table of ``syntax``."""
+"""The instructions, by concern; importing this package fills the table of ``syntax``.
+
+A new instruction is a function ``(block, inst)`` with ``@instruction`` and the syntax lines it implements.  It runs
+once for all lanes of ``block.active``, reads operands with ``block.read``, writes with ``block.write``, reaches memory
+through ``block.memory``, changes who runs next through ``block.threads``, and raises ``block.fail(kind, ...)``.
+"""
 
 from lisa_kernels.testing.ptx.instructions import (
     async_copy,
     atomics,
     bits,
+    bulk_copy,
     calls,
     compare,
     control,
@@ -14,7 +20,9 @@ from lisa_kernels.testing.ptx.instructions import (
     floating,
     integer,
     matrix,
+    mbarrier,
     synchronise,
+    tensor_copy,
     warp,
     warpgroup,
 )
@@ -23,6 +31,7 @@ __all__ = [
     "async_copy",
     "atomics",
     "bits",
+    "bulk_copy",
     "calls",
     "compare",
     "control",
@@ -33,7 +42,9 @@ __all__ = [
     "floating",
     "integer",
     "matrix",
+    "mbarrier",
     "synchronise",
+    "tensor_copy",
     "warp",
     "warpgroup",
 ]

@@ -35,6 +35,10 @@ def _forms(opcode: str, operations: tuple[str, ...]) -> list[str]:
         for operation in operations:
             name, _, types = operation.rpartition(".")
             forms.append(f"{opcode}{qualifiers}.{name}{_HINT}.{types}")
+    # libcu++ writes the operation first.
+    for operation in operations:
+        name, _, types = operation.rpartition(".")
+        forms.append(f"{opcode}.{name}{_ORDER}{SCOPE}{_SPACE}.{types}")
     return forms
 
 
@@ -84,11 +88,15 @@ def _modify(
     count = columns[0].shape[1]
     width = STORAGE[inst.type].itemsize * count
     block.memory.note_atomic(space, addresses, width, block.lanes)
-    fences = "acq_rel" in inst.modifiers or "release" in inst.modifiers
-    acquires = "release" not in inst.modifiers
-    block.memory.synchronise(space, addresses, block.lanes, releases=True, acquires=acquires, fences=fences)
+    block.memory.synchronise(
+        space, addresses, block.lanes,
+        releases=True,
+        acquires="release" not in inst.modifiers,
+        fences="acq_rel" in inst.modifiers or "release" in inst.modifiers,
+        block_scope="cta" in inst.modifiers,
+    )  # fmt: skip
     element = PACKED.get(inst.type, inst.type)
-    before = np.empty((len(block.lanes), width), np.uint8)
+    before, changed = np.empty((len(block.lanes), width), np.uint8), False
     for i, (place, lane) in enumerate(zip(addresses.tolist(), block.lanes.tolist(), strict=True)):
         memory, offset = block.memory.locate(space, place, width, lane)
         current = memory[offset : offset + width]
@@ -97,7 +105,9 @@ def _modify(
         new = function(old, *(_elements(column[i], element) for column in columns))
         stored = encode(new, element) if element in SCALAR_FLOATS else new
         current[:] = stored.astype(STORAGE[element]).view(np.uint8)
-    block.threads.progress()
+        changed = changed or bool((current != before[i]).any())
+    if changed:
+        block.threads.progress()
     if target is not None:
         values = before.view(UNSIGNED[STORAGE[inst.type].itemsize])
         for i, item in enumerate(block.items(target)):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from lisa_kernels.testing.ptx.block import Block
+from lisa_kernels.testing.ptx.declarations import Variable
 from lisa_kernels.testing.ptx.memory import THREAD_PARAMETERS
-from lisa_kernels.testing.ptx.module import Instruction, Variable
+from lisa_kernels.testing.ptx.module import Instruction
 from lisa_kernels.testing.ptx.operands import Arguments, Operand, Symbol
 from lisa_kernels.testing.ptx.program import SYSTEM_FUNCTIONS, callee_of
 from lisa_kernels.testing.ptx.syntax import instruction

@@ -70,7 +70,10 @@ def load(block: Block, inst: Instruction) -> None:
     addresses, width = block.addresses(inst.operands[1]), element.itemsize * len(targets)
     data = block.memory.load(space, addresses, width, block.lanes, strong=strong)
     if strong:
-        block.memory.synchronise(space, addresses, block.lanes, releases=False, acquires=True, fences=False)
+        block.memory.synchronise(
+            space, addresses, block.lanes,
+            releases=False, acquires=True, fences=False, block_scope="cta" in inst.modifiers,
+        )  # fmt: skip
     # Signed types are extended by their sign in a wider register.
     values = data.view(element if element.kind == "i" else UNSIGNED[element.itemsize])
     for i, target in enumerate(targets):
@@ -91,9 +94,13 @@ def store(block: Block, inst: Instruction) -> None:
     bits = f"b{8 * STORAGE[inst.type].itemsize}"
     values = np.stack([_stored_bits(block, source, inst.type, bits) for source in sources], axis=1)
     if strong:
-        fences = "release" in inst.modifiers
-        block.memory.synchronise(space, addresses, block.lanes, releases=True, acquires=False, fences=fences)
-    block.memory.store(space, addresses, values.view(np.uint8), block.lanes, strong=strong)
+        block.memory.synchronise(
+            space, addresses, block.lanes,
+            releases=True, acquires=False, fences="release" in inst.modifiers, block_scope="cta" in inst.modifiers,
+        )  # fmt: skip
+    block.memory.store(
+        space, addresses, values.view(np.uint8), block.lanes, strong=strong, element=STORAGE[inst.type].itemsize
+    )
 
 
 def _stored_bits(block: Block, source, type_name: str, bits: str) -> np.ndarray:

@@ -18,6 +18,11 @@ def proxy_fence(block: Block, inst: Instruction) -> None:
         block.clocks.fence_proxy(block.active_warps())
 
 
+@instruction("fence.mbarrier_init.release.cluster")
+def mbarrier_init_fence(block: Block, inst: Instruction) -> None:
+    """For other blocks of a cluster; a cluster is one block here."""
+
+
 @instruction("fence.proxy.alias", "membar.proxy.alias", "griddepcontrol.(launch_dependents|wait)")
 def no_effect(block: Block, inst: Instruction) -> None:
     """One grid runs here, through one address for each byte."""

@@ -44,8 +44,11 @@ def compute(
         operands: Sources; None for all after the destination.
     """
     sources = inst.operands[1:] if operands is None else operands
-    element = PACKED.get(inst.type, inst.type)
-    arguments = [_elements(block, operand, inst.type, element) for operand in sources]
+    # Mixed precision: the last source and the result are f32, the type named last is that of the other sources.
+    result_type = "f32" if inst.modifiers[-2:-1] == ("f32",) else inst.type
+    element = PACKED.get(result_type, result_type)
+    types = [*[inst.type] * (len(sources) - 1), result_type]
+    arguments = [_elements(block, operand, name) for operand, name in zip(sources, types, strict=True)]
     if "ftz" in inst.modifiers:
         arguments = [flush_subnormals(values, element) for values in arguments]
     result = function(*arguments)
@@ -57,10 +60,11 @@ def compute(
     stored = encode(result, element, rounding)
     if "ftz" in inst.modifiers:
         stored = encode(flush_subnormals(decode(stored, element), element), element)
-    block.write(inst.operands[0], stored if element == inst.type else stored.view(STORAGE[inst.type]))
+    block.write(inst.operands[0], stored if element == result_type else stored.view(STORAGE[result_type]))
 
 
-def _elements(block: Block, operand: Operand, type_name: str, element: str) -> np.ndarray:
+def _elements(block: Block, operand: Operand, type_name: str) -> np.ndarray:
+    element = PACKED.get(type_name, type_name)
     if element == type_name:
         return block.read_float(operand, type_name)
     return decode(np.ascontiguousarray(block.read(operand, type_name)).view(STORAGE[element]), element)
@@ -83,7 +87,7 @@ def _needs_exact(inst: Instruction) -> bool:
 @instruction(
     f"add[.{ROUNDING}][.ftz][.sat].f32", f"sub[.{ROUNDING}][.ftz][.sat].f32", "add[.rn].f64", "sub[.rn].f64",
     f"add[.rn][.ftz][.sat].{_HALF}", f"sub[.rn][.ftz][.sat].{_HALF}", f"add[.{ROUNDING}][.ftz].f32x2",
-    f"sub[.{ROUNDING}][.ftz].f32x2",
+    f"sub[.{ROUNDING}][.ftz].f32x2", f"add[.{ROUNDING}][.sat].f32.(f16|bf16)", f"sub[.{ROUNDING}][.sat].f32.(f16|bf16)",
 )  # fmt: skip
 def add(block: Block, inst: Instruction) -> None:
     negative = inst.opcode == "sub"
@@ -109,7 +113,7 @@ def multiply(block: Block, inst: Instruction) -> None:
 
 @instruction(
     f"fma.{ROUNDING}[.ftz][.sat].f32", f"fma.rn[.ftz][.sat|.relu].{_HALF}", f"fma.{ROUNDING}[.ftz].f32x2",
-    f"mad.{ROUNDING}[.ftz][.sat].f32", "mad[.ftz][.sat].f32",
+    f"mad.{ROUNDING}[.ftz][.sat].f32", "mad[.ftz][.sat].f32", f"fma.{ROUNDING}[.sat].f32.(f16|bf16)",
 )  # fmt: skip
 def multiply_add(block: Block, inst: Instruction) -> None:
     def fused(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> np.ndarray:

@@ -51,6 +51,19 @@ def multiply_accumulate(block: Block, inst: Instruction) -> None:
     _write_accumulators(block, targets, product, target_type, saturates="satfinite" in inst.modifiers)
 
 
+@instruction("mma.sync.aligned.m8n8k4.row.col[.rn].f64.f64.f64.f64")
+def multiply_accumulate_double(block: Block, inst: Instruction) -> None:
+    """Lane 4r + c holds A[r, c], B[c, r] and columns 2c and 2c + 1 of row r of the accumulators."""
+    if not assemble_warps(block):
+        return
+    targets, a_register, b_register, accumulators = (block.items(operand) for operand in inst.operands)
+    a, b = (block.read(register[0], "f64")[block.lanes].reshape(-1, 8, 4) for register in (a_register, b_register))
+    product = a @ b.transpose(0, 2, 1)
+    for i, (target, accumulator) in enumerate(zip(targets, accumulators, strict=True)):
+        old = block.read(accumulator, "f64")[block.lanes]
+        block.write_lanes(target, old + product[:, :, i::2].reshape(-1))
+
+
 def _fragment(block: Block, register: Operand, type_name: str) -> np.ndarray:
     """One register of a fragment as ``[warps, 8, elements]``: lane 4r + c holds part c of row r."""
     bits = np.ascontiguousarray(block.read(register, "b32")[block.lanes])

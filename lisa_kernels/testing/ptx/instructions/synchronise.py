@@ -43,7 +43,7 @@ def warp_barrier(block: Block, inst: Instruction) -> None:
 
 
 def _aligned(block: Block, inst: Instruction) -> bool:
-    """bar, and barrier with .aligned, want whole warps."""
+    """bar, and barrier with .aligned, want whole warps; on sm_70 and up nobody waits for threads that have ended."""
     if inst.opcode == "barrier" and "aligned" not in inst.modifiers:
         return True
     if block.full:

@@ -20,15 +20,20 @@ _REDUCTIONS = {
 }
 
 
-def assemble(block: Block, needed: np.ndarray, kind: str, detail: str, *, group: int = 32) -> bool:
+def assemble(
+    block: Block, needed: np.ndarray, kind: str, detail: str, *, group: int = 32, ended_may_miss: bool = True
+) -> bool:
     """Hold back the warps whose needed lanes are not all here; return whether any warp is complete.
 
     Args:
-        needed: ``[threads]`` lanes that must take part; those that have ended need not.
+        needed: ``[threads]`` lanes that must take part.
         kind: Of the fault if they never come; ``detail`` says what happened.
         group: Threads that belong together: a warp, or a warpgroup.
+        ended_may_miss: Nobody waits for threads that have ended or end later, as on sm_70 and up.
     """
-    missing = needed & ~block.active & ~block.threads.exited
+    missing = needed & ~block.active
+    if ended_may_miss:
+        missing &= ~block.threads.exited
     if not missing.any():
         return True
     groups = block.all_lanes // group
@@ -63,11 +68,12 @@ def assemble_members(block: Block, masks: Operand) -> bool:
 
 
 def assemble_warps(block: Block) -> bool:
-    """Hold back warps until all their lanes are here, for ``.aligned`` instructions."""
+    """Hold back warps until all their lanes are here, for matrix instructions: they need the registers of all."""
     if block.full:
         return True
     needed = np.isin(block.warps, block.active_warps())
-    return assemble(block, needed, "bad sync mask", "all threads of the warp must execute it")
+    detail = "all threads of the warp must execute it"
+    return assemble(block, needed, "bad sync mask", detail, ended_may_miss=False)
 
 
 @instruction("shfl.sync.(up|down|bfly|idx).b32")
@@ -90,11 +96,9 @@ def shuffle(block: Block, inst: Instruction) -> None:
     other = block.warps * 32 + np.where(inside, other, lane)
     beyond = other >= block.count
     other = np.where(beyond, block.all_lanes, other)
-    inactive = block.active & (~block.active[other] | beyond)
-    if inactive.any():
-        detail = "it reads the register of a thread that does not take part"
-        raise block.fail("bad sync mask", detail, np.nonzero(inactive)[0])
-    values = block.read(source, "b32")[other]
+    # The ISA leaves the value undefined, not the act: NVIDIA's own reductions over part of a warp read such registers
+    # and use the result in no lane that counts.  All ones are NaN in every float type, and a wild index.
+    values = np.where(block.active[other] & ~beyond, block.read(source, "b32")[other], np.uint32(0xFFFFFFFF))
     if isinstance(target, Pair):
         block.write(target.first, values)
         block.write(target.second, inside)

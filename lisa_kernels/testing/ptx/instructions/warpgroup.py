@@ -1,7 +1,7 @@
 """Matrix instructions of a warpgroup (PTX ISA, section "Asynchronous Warpgroup Level Matrix Instructions").
 
 A wgmma is computed when it is issued.  That it is asynchronous shows in what may not be done until its warpgroup waits:
-see ``async_state``.
+see ``warpgroups.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from lisa_kernels.testing.ptx.async_state import WarpgroupProduct
 from lisa_kernels.testing.ptx.block import Block
 from lisa_kernels.testing.ptx.instructions.matrix import decode_elements, round_accumulator
 from lisa_kernels.testing.ptx.instructions.warp import assemble
@@ -19,6 +18,7 @@ from lisa_kernels.testing.ptx.module import Instruction
 from lisa_kernels.testing.ptx.operands import Immediate, Operand, Vector, registers_in
 from lisa_kernels.testing.ptx.syntax import instruction
 from lisa_kernels.testing.ptx.values import STORAGE, UNSIGNED
+from lisa_kernels.testing.ptx.warpgroups import WarpgroupProduct
 
 _ELEMENTS = {"tf32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1, "e4m3": 1, "e5m2": 1}
 # Bytes of a swizzled row, and the bits of the row that are exchanged, by the descriptor's swizzle mode.
@@ -169,7 +169,7 @@ def _matrix_in_memory(
         raise block.fail("unsupported", "matrix descriptors with a base offset are not modelled", lanes)
     offsets = layout.offsets(*shape, element, transposed=transposed)
     places = (offsets.reshape(-1, 1) + np.arange(element)).reshape(-1)
-    block.memory.check_async_read(places, int(lanes[0] // 32))
+    block.memory.check_async(places, 1, int(lanes[0]), writes=False)
     read.append(np.unique(places))
     return decode_elements(block.shared.bytes.view(UNSIGNED[element])[offsets // element], type_name)
 
@@ -185,4 +185,5 @@ def _assemble_warpgroups(block: Block) -> bool:
     needed = np.isin(block.all_lanes // 128, _groups(block))
     if block.full or not (needed & ~block.active).any():
         return True
-    return assemble(block, needed, "bad sync mask", "all threads of the warpgroup must execute it", group=128)
+    detail = "all threads of the warpgroup must execute it"
+    return assemble(block, needed, "bad sync mask", detail, group=128, ended_may_miss=False)

@@ -51,8 +51,21 @@ extern "C" __global__ void divergent_barrier_kernel(int* output) {
 }
 
 extern "C" __global__ void early_exit_kernel(int* output, int first, int end) {
-  if (threadIdx.x < first || threadIdx.x >= end) return;
-  __syncthreads();
+  __shared__ int staged[64];
+  const int i = threadIdx.x;
+  if (i < first || i >= end) return;
+  staged[i] = i;
+  const int present = __syncthreads_count(1);
+  output[i] = 100 * present + staged[first + end - 1 - i];
+}
+
+// The barriers of those that stay are two.
+extern "C" __global__ void early_exit_then_divergent_kernel(int* output) {
+  if (threadIdx.x < 8) return;
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
   output[threadIdx.x] = 1;
 }
 
@@ -80,6 +93,10 @@ extern "C" __global__ void over_read_kernel(const float* input, float* output, i
 
 extern "C" __global__ void over_write_kernel(float* output, int count) {
   if (threadIdx.x <= count) output[threadIdx.x] = 1.0f;
+}
+
+extern "C" __global__ void store_kernel(float* output, int64_t index) {
+  if (blockIdx.x == gridDim.x / 2 && threadIdx.x == 5) output[index] = 1.0f;
 }
 
 extern "C" __global__ void shared_over_write_kernel(float* output, int count) {

@@ -2,7 +2,6 @@
 #include <cooperative_groups.h>
 #include <cuda.h>
 #include <cuda_awbarrier_primitives.h>
-#include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 #include <mma.h>
 #include <thrust/sort.h>
@@ -25,5 +24,9 @@ __global__ void initialised_kernel() { __shared__ int value = 3; }
 __global__ void address_kernel(unsigned* output, void* pointer) { output[0] = __cvta_generic_to_shared(pointer); }
 void cooperative() { cudaLaunchCooperativeKernel(nullptr, 1, 1, nullptr); }
 void timed(cudaEvent_t a, cudaEvent_t b, float* ms) { cudaEventElapsedTime(ms, a, b); }
+__global__ void pipeline_kernel() {
+  __shared__ cuda::pipeline_shared_state<cuda::thread_scope_block, 2> state;
+  nvcuda::experimental::pipeline old_pipeline;
+}
 #if __CUDA_ARCH__ >= 800
 #endif

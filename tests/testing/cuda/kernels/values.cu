@@ -45,6 +45,15 @@ __global__ void halves_kernel(const __nv_bfloat16* input, __half* doubled, __hal
   atomicAdd(bfloat_sum, input[i]);
 }
 
+// Sums of vectors by atomics, of (1, 2) or (1, 2, 3, 4) for each thread; `found` is what each found.
+__global__ void vector_sums_kernel(__half2* halves, __nv_bfloat162* bfloats, float2* pairs, float4* quads,
+                                   float2* found) {
+  atomicAdd(halves, __floats2half2_rn(1.0f, 2.0f));
+  atomicAdd(bfloats, __floats2bfloat162_rn(1.0f, 2.0f));
+  atomicAdd(quads, make_float4(1.0f, 2.0f, 3.0f, 4.0f));
+  found[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(pairs, make_float2(1.0f, 2.0f));
+}
+
 // One warp; a row of `results` for each operation.
 __global__ void votes_kernel(const int* input, unsigned* results) {
   const int lane = threadIdx.x, value = input[lane];

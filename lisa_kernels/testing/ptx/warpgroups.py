@@ -1,8 +1,5 @@
-"""Work that goes on while threads continue: groups of cp.async and of wgmma, and what may not be touched meanwhile.
-
-A copy takes effect as late as possible, when its thread waits for it.  A wgmma is computed when it is issued, and its
-registers and shared operands are closed until its warpgroup waits (PTX ISA, sections "Data Movement and Conversion
-Instructions: Asynchronous copy" and "Asynchronous Warpgroup Level Matrix Instructions").
+"""Groups of wgmma: computed when issued; registers and shared operands are closed until the warpgroup waits (PTX ISA,
+section "Asynchronous Warpgroup Level Matrix Instructions").
 """
 
 from __future__ import annotations
@@ -12,89 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lisa_kernels.testing.ptx.memory import COPY_UNDER_WAY, OPERAND_UNDER_WAY
 from lisa_kernels.testing.ptx.operands import Address, registers_in
+from lisa_kernels.testing.ptx.shared import OPERAND_UNDER_WAY
 
 if TYPE_CHECKING:
     from lisa_kernels.testing.ptx.block import Block
     from lisa_kernels.testing.ptx.module import Instruction
-
-
-@dataclasses.dataclass
-class _Copy:
-    """One cp.async: ``source_sizes`` bytes of ``width`` are read, the rest is zero; ``groups`` are per lane."""
-
-    lanes: np.ndarray
-    destinations: np.ndarray
-    sources: np.ndarray
-    source_sizes: np.ndarray
-    width: int
-    groups: np.ndarray
-
-    def split(self, chosen: np.ndarray) -> _Copy:
-        return _Copy(
-            self.lanes[chosen], self.destinations[chosen], self.sources[chosen], self.source_sizes[chosen],
-            self.width, self.groups[chosen],
-        )  # fmt: skip
-
-
-class CopyGroups:
-    """The cp.async groups of every thread of a block."""
-
-    def __init__(self, block: Block) -> None:
-        self.block = block
-        self._pending: list[_Copy] = []
-        self._committed = np.zeros(block.count, np.int64)
-
-    def start(self, destinations: np.ndarray, sources: np.ndarray, source_sizes: np.ndarray, width: int) -> None:
-        """Issue one copy for each active lane."""
-        block, lanes = self.block, self.block.lanes
-        for size in np.unique(source_sizes):
-            chosen = source_sizes == size
-            if size == width:
-                block.memory.note("global", sources[chosen], width, lanes[chosen], writes=False)
-            elif size:
-                block.launch.global_memory.find(sources[chosen], int(size), lanes[chosen])
-        block.memory.note("shared", destinations, width, lanes, writes=True)
-        block.shared.mark(destinations[:, None] + np.arange(width), COPY_UNDER_WAY)
-        self._pending.append(_Copy(lanes, destinations, sources, source_sizes, width, self._committed[lanes]))
-
-    def commit(self) -> None:
-        """Close the group of the active lanes."""
-        self._committed = self._committed + self.block.active
-
-    def wait(self, allowed: int | None) -> None:
-        """Finish all but the newest ``allowed`` groups of the active lanes; None finishes all, committed or not."""
-        still_pending = []
-        for copy in self._pending:
-            done = self.block.active[copy.lanes]
-            if allowed is not None:
-                done = done & (copy.groups < self._committed[copy.lanes] - allowed)
-            if done.any():
-                self._finish(copy.split(done))
-            if not done.all():
-                still_pending.append(copy.split(~done))
-        if len(still_pending) < len(self._pending) or not still_pending:
-            self.block.shared.settle()
-        self._pending = still_pending
-
-    def _finish(self, copy: _Copy) -> None:
-        block, shared = self.block, self.block.shared
-        data = np.zeros((len(copy.lanes), copy.width), np.uint8)
-        for size in np.unique(copy.source_sizes[copy.source_sizes > 0]):
-            chosen = np.nonzero(copy.source_sizes == size)[0]
-            regions = block.launch.global_memory.find(copy.sources[chosen], int(size), copy.lanes[chosen])
-            for index in np.unique(regions):
-                region = block.launch.global_memory.regions[index]
-                part = chosen[regions == index]
-                places = (copy.sources[part] - region.base)[:, None] + np.arange(size)
-                data[part, :size] = region.bytes[places]
-        rows = copy.destinations // copy.width
-        shared.bytes.reshape(-1, copy.width)[rows] = data
-        shared.under_way.reshape(-1, copy.width)[rows] = 0
-        if shared.history is not None:
-            stamps = block.clocks.stamps(block.warps[copy.lanes])
-            shared.history.writes.reshape(-1, copy.width)[rows] = stamps[:, None]
 
 
 @dataclasses.dataclass
@@ -189,7 +109,11 @@ class WarpgroupState:
         for group in groups:
             for product in self._under_way(group) if self._anything else ():
                 busy = (product.accumulators & instruction.touched) | (product.operands & written)
-                if busy:
+                if busy and instruction.opcode == "mov" and not busy & written:
+                    # Triton unpacks f16 accumulators before the wait, and ptxas makes the copy when they are ready:
+                    # it is closed as long as its source.
+                    product.accumulators |= written
+                elif busy:
                     detail = f"{min(busy)} belongs to a wgmma that has not been waited for"
                     raise self.block.fail("unfinished wgmma", detail, self._threads(group))
             for name in instruction.touched & self.block.program.wgmma_registers:
