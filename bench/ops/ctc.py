@@ -136,3 +136,6 @@ PEERS = {
         "torchaudio": Peer(_torchaudio),
     }
 }
+
+# A large vocabulary: where a [T, N, C] tensor more or less decides the batch size.
+MEMORY = {"ctc_loss": (Case("large vocabulary", {"T": 1500, "N": 32, "C": 5000, "S": 200}, {}, "full_lengths"),)}
