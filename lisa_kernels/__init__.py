@@ -4,6 +4,6 @@ from lisa_kernels import nn
 from lisa_kernels._version import __version__
 from lisa_kernels.core.dispatch import Explanation, use_backend
 from lisa_kernels.core.registry import explain
-from lisa_kernels.ops.ctc import ctc_loss
+from lisa_kernels.ops.ctc import ctc_loss, ctc_terms
 
-__all__ = ["Explanation", "__version__", "ctc_loss", "explain", "nn", "use_backend"]
+__all__ = ["Explanation", "__version__", "ctc_loss", "ctc_terms", "explain", "nn", "use_backend"]

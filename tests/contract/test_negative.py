@@ -19,6 +19,8 @@ PLAIN = Case("planted", SIZES, {"reduction": "none"})
 NAN = Case("planted, NaN", SIZES, {"reduction": "none"}, "nan")
 SHORT = Case("planted, short", SIZES, {"reduction": "none"}, "short")
 TRANSPOSED = Case("planted, transposed", SIZES, {"reduction": "none"}, "transposed")
+# Where these stand among the arguments of backward.
+LOGITS, ROW_MAX, LOG_SUM = 3, 6, 7
 right_forward, right_backward = reference.forward, reference.backward
 
 
@@ -90,20 +92,20 @@ def backward_that_varies(*args):
     return torch.where(torch.rand(grad.shape) < 0.5, grad, grad * (1 + torch.finfo(torch.float32).eps))
 
 
-def backward_with_noise_in_padding(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest):
-    grad = right_backward(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest)
+def backward_with_noise_in_padding(*args):
+    grad, log_sum = right_backward(*args), args[LOG_SUM]
     return torch.where((log_sum == float("inf"))[:, :, None], 1e-12, grad)
 
 
-def backward_with_nan_in_padding(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest):
-    grad = right_backward(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest)
+def backward_with_nan_in_padding(*args):
+    grad, log_sum = right_backward(*args), args[LOG_SUM]
     return torch.where((log_sum == float("inf"))[:, :, None], float("nan"), grad)
 
 
-def backward_that_leaves_an_element(grad_loss, logits, *rest):
-    grad = torch.empty_like(logits)
+def backward_that_leaves_an_element(*args):
+    grad = torch.empty_like(args[LOGITS])
     grad.flatten()[:0].zero_()
-    grad[:, :, 1:] = right_backward(grad_loss, logits, *rest)[:, :, 1:]
+    grad[:, :, 1:] = right_backward(*args)[:, :, 1:]
     return grad
 
 
@@ -118,11 +120,11 @@ class StaleForward:
         results = right_forward(*args)
         # A call without gradient saves nothing.
         if args[-1]:
-            self.saved = results[1:]
+            self.saved = results[3:]
         return results
 
-    def backward(self, grad_loss, logits, targets, target_lengths, row_max, log_sum, occupancy, *rest):
-        return right_backward(grad_loss, logits, targets, target_lengths, *self.saved, *rest)
+    def backward(self, *args):
+        return right_backward(*args[:ROW_MAX], *self.saved, *args[ROW_MAX + len(self.saved) :])
 
 
 STALE = StaleForward()

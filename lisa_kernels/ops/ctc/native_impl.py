@@ -9,10 +9,19 @@ import torch
 from torch import Tensor
 
 from lisa_kernels.core import native
+from lisa_kernels.ops.ctc.reference import used_options
 
 # States of the recursion up to this size are kept for all frames; beyond it they are recomputed from checkpoints, and
 # memory grows with the square root of the frames.
 KEPT_BYTES = 64 << 20
+
+
+def refuse(named: dict[str, Any]) -> str | None:
+    """Return why these kernels cannot run a call, or None."""
+    if used := used_options(named):
+        kind = "CUDA" if _on_cuda(named["logits"]) else "CPU"
+        return f"{' and '.join(used)}; the {kind} kernels compute the plain loss"
+    return None
 
 
 def forward(
@@ -20,26 +29,42 @@ def forward(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
+    log_priors: Tensor | None,
     blank: int,
+    star: int | None,
+    star_penalty: float,
     zero_infinity: bool,
+    with_entropy: bool,
+    with_consistency: bool,
+    overwrite_logits: bool,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     args = (_dense_classes(logits), targets, logit_lengths, target_lengths, blank, zero_infinity, save)
-    if not _on_cuda(logits):
-        return torch.ops.lisa_C.ctc_loss_fwd(*args)
-    with _device_of(logits):
-        return native.ops().ctc_loss_cuda_fwd(*args, KEPT_BYTES, native.stream(logits))
+    if _on_cuda(logits):
+        with _device_of(logits):
+            loss, row_max, log_sum, occupancy = native.ops().ctc_loss_cuda_fwd(*args, KEPT_BYTES, native.stream(logits))
+    else:
+        loss, row_max, log_sum, occupancy = torch.ops.lisa_C.ctc_loss_fwd(*args)
+    none = loss.new_empty(0)
+    return loss, none, none.clone(), row_max, log_sum, none.clone(), none.clone(), occupancy
 
 
 def backward(
     grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
     logits: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
     log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
     occupancy: Tensor,
     blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
     needs: list[bool],
 ) -> Tensor:
     # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.

@@ -19,7 +19,7 @@ from lisa_kernels.core.launch import launch
 from lisa_kernels.core.targets import current_target
 from lisa_kernels.core.tiling import pick
 from lisa_kernels.ops.ctc import kernels, kernels_recursion, kernels_target, tiles
-from lisa_kernels.ops.ctc.reference import stored_by_class
+from lisa_kernels.ops.ctc.reference import stored_by_class, used_options
 
 # States of all frames up to this size are kept, more are recomputed from checkpoints.
 _STORED_BYTES = 64 << 20
@@ -31,6 +31,8 @@ def refuse(named: dict[str, Any]) -> str | None:
     """Return why these kernels cannot run a call, or None."""
     if named["logits"].dtype == torch.float64:
         return "float64 logits; its states and emissions are float32: use the cuda, cpu or reference backend"
+    if used := used_options(named):
+        return f"{' and '.join(used)}; the Triton kernels compute the plain loss"
     return None
 
 
@@ -39,10 +41,16 @@ def forward(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
+    log_priors: Tensor | None,
     blank: int,
+    star: int | None,
+    star_penalty: float,
     zero_infinity: bool,
+    with_entropy: bool,
+    with_consistency: bool,
+    overwrite_logits: bool,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     logits = _dense_classes(logits)
     problem = _Problem(logits, targets, target_lengths, blank)
     frames, batch, classes = logits.shape
@@ -84,18 +92,26 @@ def forward(
             count, logit_lengths, *problem.target, frames, batch, problem.labels_room, targets.numel(), classes,
             tile=rows_tile, BY_CLASS=by_class,
         )  # fmt: skip
-    return loss, row_max, log_sum, occupancy
+    none = [floats(0) for _ in range(4)]
+    return loss, *none[:2], row_max, log_sum, *none[2:], occupancy
 
 
 def backward(
     grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
     logits: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
     log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
     occupancy: Tensor,
     blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
     needs: list[bool],
 ) -> Tensor:
     # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
