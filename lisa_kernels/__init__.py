@@ -5,5 +5,18 @@ from lisa_kernels._version import __version__
 from lisa_kernels.core.dispatch import Explanation, use_backend
 from lisa_kernels.core.registry import explain
 from lisa_kernels.ops.ctc import ctc_loss, ctc_terms
+from lisa_kernels.ops.ctc_align import CtcAlignment, CtcSpans, ctc_align, ctc_spans
 
-__all__ = ["Explanation", "__version__", "ctc_loss", "ctc_terms", "explain", "nn", "use_backend"]
+__all__ = [
+    "CtcAlignment",
+    "CtcSpans",
+    "Explanation",
+    "__version__",
+    "ctc_align",
+    "ctc_loss",
+    "ctc_spans",
+    "ctc_terms",
+    "explain",
+    "nn",
+    "use_backend",
+]

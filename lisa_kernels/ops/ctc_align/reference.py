@@ -32,7 +32,7 @@ def ctc_align(
     star_penalty: float = 0.0,
     band: int | None = None,
 ) -> CtcAlignment:
-    """Return the alignment, with search scores in the dtype of ``logits`` (half precision in fp32).
+    """Return the alignment, with search scores and log-sums in the dtype of ``logits`` (half precision in fp32).
 
     Same arguments as ``lisa_kernels.ctc_align``; lengths are tensors on the device of ``logits`` and are trusted.
     """
@@ -42,7 +42,7 @@ def ctc_align(
     elif layout == "NTC":
         logits = logits.transpose(0, 1)
     lengths = logit_lengths.reshape(-1), target_lengths.reshape(-1)
-    fields = forward(logits, targets, *lengths, log_priors, blank, star, star_penalty, band)
+    fields = _align(logits, targets, *lengths, log_priors, blank, star, star_penalty, band, sums_in=logits.dtype)
     if unbatched:
         fields = tuple(field[0] for field in fields)
     return CtcAlignment(*fields, targets.shape[-1])
@@ -59,9 +59,29 @@ def forward(
     star_penalty: float,
     band: int | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return paths, states, scores and total, as ``CtcAlignment`` describes them."""
+    """Return paths, states, scores and total, as ``CtcAlignment`` describes them; log-sums in fp64."""
+    options = log_priors, blank, star, star_penalty, band
+    return _align(logits, targets, logit_lengths, target_lengths, *options, sums_in=torch.float64)
+
+
+def _align(
+    logits: Tensor,
+    targets: Tensor,
+    logit_lengths: Tensor,
+    target_lengths: Tensor,
+    log_priors: Tensor | None,
+    blank: int,
+    star: int | None,
+    star_penalty: float,
+    band: int | None,
+    *,
+    sums_in: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     wide = pad_targets(targets, target_lengths)
-    rows = _rows_of(logits, logit_lengths, log_priors, blank=blank, star=star, star_penalty=star_penalty)
+    sums_in = torch.promote_types(sums_in, torch.float32)
+    rows = _rows_of(
+        logits, logit_lengths, log_priors, blank=blank, star=star, star_penalty=star_penalty, sums_in=sums_in
+    )
     lattice = _lattice_of(
         rows, wide, logit_lengths, target_lengths, classes=logits.shape[2], blank=blank, star=star, band=band
     )
@@ -92,20 +112,21 @@ def _rows_of(
     blank: int,
     star: int | None,
     star_penalty: float,
+    sums_in: torch.dtype,
 ) -> _Rows:
     real = torch.float64 if logits.dtype == torch.float64 else torch.float32
     plain = valid_logits(logits, logit_lengths).to(real)
     row_max = plain.amax(-1, keepdim=True)
     below_max = plain - row_max
     # -inf where a class is impossible must not turn into NaN: only rows without any softmax are NaN as a whole.
-    log_sum = below_max.double().exp().sum(-1).log().to(real).double()
+    log_sum = below_max.to(sums_in).exp().sum(-1).log().to(real).double()
     table = below_max if log_priors is None else below_max - log_priors.to(real)
     any_class = torch.full_like(row_max, _IMPOSSIBLE)
     if star is not None and logits.shape[2] > 1:
         is_blank = torch.arange(logits.shape[2], device=logits.device) == blank
         rest = torch.where(is_blank, _IMPOSSIBLE, plain)
         rest_max = rest.amax(-1, keepdim=True)
-        rest_sum = (rest - rest_max).double().exp().sum(-1, keepdim=True).log().to(real)
+        rest_sum = (rest - rest_max).to(sums_in).exp().sum(-1, keepdim=True).log().to(real)
         any_class = torch.where(rest_max == _IMPOSSIBLE, any_class, (rest_max - row_max) + rest_sum - star_penalty)
     return _Rows(torch.cat([table, any_class], -1).double(), log_sum, real)
 
