@@ -63,16 +63,16 @@ __device__ inline void walk_to_meeting(const Forward& call, const Lattice<typena
                                        const Rows<typename P::Real>& rows, Scaled<typename P::Real>* ring) {
   using Real = typename P::Real;
   const int half = rows.direction.half;
-  if (rows.keeps_all()) {
-    walk<P, false>(lattice, rows.direction,
-                   {0, half, nullptr, rows.meeting(), call.save ? rows.direction.rows : nullptr, nullptr, 0}, ring);
+  if (rows.keeps_all() && call.save) {
+    walk<P, Leaves::kStates>(lattice, rows.direction,
+                             {0, half, nullptr, rows.meeting(), rows.direction.rows, nullptr, 0}, ring);
     return;
   }
   const Scaled<Real>* from = nullptr;
   for (int q = 0; q < rows.segments() || q == 0; ++q) {
-    const int end = smaller(half, (q + 1) * rows.segment);
+    const int end = rows.keeps_all() ? half : smaller(half, (q + 1) * rows.segment);
     Scaled<Real>* to = end == half ? rows.meeting() : rows.checkpoint(q + 1);
-    walk<P, false>(lattice, rows.direction, {q * rows.segment, end, from, to, nullptr, nullptr, 0}, ring);
+    walk<P, Leaves::kNothing>(lattice, rows.direction, {q * rows.segment, end, from, to, nullptr, nullptr, 0}, ring);
     from = to;
   }
 }
@@ -93,14 +93,14 @@ __device__ inline void walk_from_meeting(const Lattice<typename P::Real>& lattic
     const Scaled<Real>* states = other.direction.rows;
     if (!other.keeps_all()) {
       states = rows.in_segment();
-      walk<P, false>(lattice, again,
-                     {begin, end, q == 0 ? nullptr : other.checkpoint(q), nullptr, rows.in_segment(), nullptr, 0},
-                     ring);
+      walk<P, Leaves::kStates>(
+          lattice, again, {begin, end, q == 0 ? nullptr : other.checkpoint(q), nullptr, rows.in_segment(), nullptr, 0},
+          ring);
       P::sync();
     }
     // Step i of this direction is the frame of the other's step frames - 1 - i.
     Scaled<Real>* to = q == 0 ? nullptr : rows.going_on();
-    walk<P, true>(
+    walk<P, Leaves::kPosteriors>(
         lattice, rows.direction,
         {frames - end, frames - begin, from, to, nullptr, states + static_cast<int64_t>(end - 1 - begin) * rows.width,
          static_cast<IntOf<Real>>(total_exponent)},
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(2 * kWarp, 1) ctc_warp_walk_kernel(Forward cal
 // A block for each direction, of longer targets.  Blocks cannot wait for each other: one launch ends at the meeting,
 // the next one begins there.
 template <typename Real, int kPairs, int kWarps, bool kToMeeting>
-__global__ void __launch_bounds__(kWarps* kWarp) ctc_block_walk_kernel(Forward call, int more_than) {
+__global__ void __launch_bounds__(kWarps* kWarp, 1) ctc_block_walk_kernel(Forward call, int more_than) {
   using P = Plan<Real, kPairs, kWarps>;
   extern __shared__ uint4 walk_memory[];
   Scaled<Real>* ring = reinterpret_cast<Scaled<Real>*>(walk_memory);

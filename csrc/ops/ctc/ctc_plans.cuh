@@ -8,7 +8,7 @@ template <typename Real>
 struct Plans;
 template <>
 struct Plans<float> {
-  static constexpr int kMostPairs = 16;
+  static constexpr int kMostPairs = 8;
   // 57 KiB of shared memory, which every GPU from sm_80 on has.
   using Block = Plan<float, 4, 8>;
 };

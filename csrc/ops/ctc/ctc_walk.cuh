@@ -177,118 +177,177 @@ __device__ inline Scaled<Real> from_lane_below(Scaled<Real> x) {
   return {__shfl_up_sync(kAllLanes, x.mantissa, 1), __shfl_up_sync(kAllLanes, x.exponent, 1)};
 }
 
+// What a walk leaves behind at each step.
+enum class Leaves { kNothing, kStates, kPosteriors };
+
 // One strip of the target through all steps.
-template <typename P, bool kPosterior>
-__device__ inline void walk_strip(const Lattice<typename P::Real>& lattice,
-                                  const Direction<typename P::Real>& direction, const Steps<typename P::Real>& steps,
-                                  int strip, Scaled<typename P::Real>* ring) {
+template <typename P, Leaves kLeaves>
+class Strip {
   using Real = typename P::Real;
-  constexpr int kPairs = P::kPairs, kAhead = P::kAhead;
-  const int labels = lattice.u.labels, lane = P::lane(), warp = P::warp();
-  const int first = strip * P::kStrip + (warp * kWarp + lane) * kPairs;
-  [[maybe_unused]] Scaled<Real>* halo = ring + kAhead * P::kFetched * P::kThreads;
-  [[maybe_unused]] const bool is_last_of_strip = warp == P::kWarps - 1 && lane == kWarp - 1;
+  static constexpr int kPairs = P::kPairs, kAhead = P::kAhead;
+  static constexpr bool kPosterior = kLeaves == Leaves::kPosteriors;
 
-  // Whether the label of the next pair may follow this pair's label without a blank.
-  unsigned skips = 0;
+ public:
+  __device__ Strip(const Lattice<Real>& lattice, const Direction<Real>& direction, const Steps<Real>& steps, int strip,
+                   Scaled<Real>* ring)
+      : lattice_(lattice),
+        direction_(direction),
+        steps_(steps),
+        strip_(strip),
+        labels_(lattice.u.labels),
+        first_(strip * P::kStrip + (P::warp() * kWarp + P::lane()) * kPairs),
+        frame_(direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin),
+        frame_step_(direction.is_forward ? 1 : -1),
+        halo_(ring + kAhead * P::kFetched * P::kThreads),
+        kept_(steps.kept),
+        fetch_(lattice, direction, steps, first_, ring) {
 #pragma unroll
-  for (int k = 0; k < kPairs; ++k) {
-    const int j = first + k;
-    if (j + 1 < labels && label_at(*lattice.problem, lattice.u.target.start + direction.label(j, labels)) !=
-                              label_at(*lattice.problem, lattice.u.target.start + direction.label(j + 1, labels)))
-      skips |= 1u << k;
+    for (int k = 0; k < kPairs; ++k) {
+      const int j = first_ + k;
+      if (j + 1 < labels_ && label(j) != label(j + 1)) skips_ |= 1u << k;
+    }
+    states_.load(steps.from, first_, labels_);
+    posteriors_ =
+        lattice.posteriors + static_cast<int64_t>(frame_) * (labels_ + 1) + 1 + direction.label(first_, labels_);
   }
-  States<P> states;
-  states.load(steps.from, first, labels);
 
-  Fetch<P, kPosterior> fetch(lattice, direction, steps, first, ring);
-#pragma unroll
-  for (int slot = 0; slot < kAhead; ++slot) {
-    if (steps.begin + slot < steps.end) fetch.start(slot);
-    __pipeline_commit();
-  }
-  int frame = direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin;
-  const int frame_step = direction.is_forward ? 1 : -1;
-  Scaled<Real>* kept = steps.kept;
-  [[maybe_unused]] Real* posteriors = lattice.posteriors + static_cast<int64_t>(frame) * (labels + 1);
-  [[maybe_unused]] const int part = strip * P::kWarps + warp;
-
-  for (int done = 0; done < steps.end - steps.begin; done += kAhead) {
+  __device__ void walk() {
+    const int count = steps_.end - steps_.begin;
 #pragma unroll
     for (int slot = 0; slot < kAhead; ++slot) {
-      const int step = steps.begin + done + slot;
-      if (step >= steps.end) break;
-      __pipeline_wait_prior(kAhead - 1);
-
-      Scaled<Real> to_blank = states.to_blank(kPairs - 1);
-      const Scaled<Real> leaving = skips >> (kPairs - 1) & 1 ? to_blank : states.blank[kPairs - 1];
-      Scaled<Real> entering = from_lane_below(leaving);
-      if constexpr (P::kWarps > 1) {
-        Scaled<Real>* turn = halo + (step & 1) * P::kWarps;
-        if (lane == kWarp - 1) turn[warp] = leaving;
-        if (is_last_of_strip && first + kPairs < labels) direction.border(strip)[step] = leaving;
-        __syncthreads();
-        if (lane == 0 && warp > 0) entering = turn[warp - 1];
-        if (lane == 0 && warp == 0 && strip > 0) entering = direction.border(strip - 1)[step];
-      }
-      if (first == 0) entering = states.lead;
-
-      [[maybe_unused]] Real in_blanks = Real(0);
-      if constexpr (kPosterior) {
-        if (first == 0) in_blanks = joint(states.lead, fetch.other_last_blank(slot), steps.total_exponent);
-      }
-      const Scaled<Real> blank_emission = fetch.blank_emission(slot);
-      states.lead = emit(states.lead, blank_emission);
-      // Downwards, so that a pair's states are still those of the frame before when the pair above asks for them.
-#pragma unroll
-      for (int k = kPairs - 1; k >= 0; --k) {
-        const Scaled<Real> below = k == 0 ? entering : states.to_blank(k > 0 ? k - 1 : 0);
-        const bool skipped = k == 0 || (skips >> (k > 0 ? k - 1 : 0) & 1);
-        const Scaled<Real> to_label = states.label[k] + (skipped ? below : states.blank[k > 0 ? k - 1 : 0]);
-        if constexpr (kPosterior) {
-          if (first + k < labels) {
-            in_blanks += joint(to_blank, fetch.other_blank(slot, k), steps.total_exponent);
-            posteriors[1 + direction.label(first + k, labels)] =
-                joint(to_label, fetch.other_label(slot, k), steps.total_exponent);
-          }
-        }
-        states.blank[k] = emit(to_blank, blank_emission);
-        states.label[k] = emit(to_label, fetch.emission(slot, k));
-        to_blank = below;
-      }
-      if ((done + slot + 1) % kFramesPerNormalisation == 0) states.normalise();
-      if constexpr (kPosterior) {
-        in_blanks = reduce_warp(in_blanks, Sum());
-        if (lane == 0) lattice.blank_parts[frame * lattice.parts + part] = in_blanks;
-        posteriors += frame_step * (labels + 1);
-        frame += frame_step;
-      } else if (kept) {
-        states.store(kept, first, labels);
-        kept += lattice.row_width();
-      }
-      if (step + kAhead < steps.end) fetch.start(slot);
+      if (slot < count) fetch_.start(slot);
       __pipeline_commit();
     }
+    int done = 0;
+    // While all that is fetched ahead exists, nothing is asked frame by frame.
+    for (; count - done >= 2 * kAhead; done += kAhead) {
+      Real in_blanks[kAhead];
+#pragma unroll
+      for (int slot = 0; slot < kAhead; ++slot) {
+        in_blanks[slot] = step(slot, done + slot, true);
+        if ((done + slot + 1) % kFramesPerNormalisation == 0) states_.normalise();
+      }
+      if constexpr (kPosterior) {
+        constexpr int kLanes = kWarp / kAhead;
+        const Real sum = reduce_each(in_blanks);
+        const int slot = P::lane() / kLanes;
+        if (P::lane() % kLanes == 0) store_part(frame_ + slot * frame_step_, sum);
+        frame_ += kAhead * frame_step_;
+      }
+    }
+    while (done < count) {
+      const int end = smaller(count, done + kFramesPerNormalisation - done % kFramesPerNormalisation);
+#pragma unroll 1
+      for (; done < end; ++done) {
+        const Real in_blanks = step(done % kAhead, done, done + kAhead < count);
+        if constexpr (kPosterior) {
+          const Real sum = reduce_warp(in_blanks, Sum());
+          if (P::lane() == 0) store_part(frame_, sum);
+          frame_ += frame_step_;
+        }
+      }
+      states_.normalise();
+    }
+    __pipeline_wait_prior(0);
+    states_.normalise();
+    if (steps_.to) states_.store(steps_.to, first_, labels_);
   }
-  __pipeline_wait_prior(0);
-  states.normalise();
-  if (steps.to) states.store(steps.to, first, labels);
-}
+
+ private:
+  __device__ int64_t label(int j) const {
+    return label_at(*lattice_.problem, lattice_.u.target.start + direction_.label(j, labels_));
+  }
+  // Whether the label of the next pair may follow that of pair k without a blank.
+  __device__ bool skips(int k) const { return skips_ >> k & 1; }
+  __device__ void store_part(int frame, Real sum) {
+    lattice_.blank_parts[frame * lattice_.parts + strip_ * P::kWarps + P::warp()] = sum;
+  }
+
+  // What enters the lane's first pair from the pair below.
+  __device__ Scaled<Real> entering(Scaled<Real> leaving, int index) {
+    Scaled<Real> enters = from_lane_below(leaving);
+    if constexpr (P::kWarps > 1) {
+      const int step = steps_.begin + index, warp = P::warp(), lane = P::lane();
+      Scaled<Real>* turn = halo_ + (index & 1) * P::kWarps;
+      if (lane == kWarp - 1) {
+        turn[warp] = leaving;
+        if (warp == P::kWarps - 1 && first_ + kPairs < labels_) direction_.border(strip_)[step] = leaving;
+      }
+      __syncthreads();
+      if (lane == 0 && warp > 0) enters = turn[warp - 1];
+      if (lane == 0 && warp == 0 && strip_ > 0) enters = direction_.border(strip_ - 1)[step];
+    }
+    return first_ == 0 ? states_.lead : enters;
+  }
+
+  // One frame; returns this lane's part of the posterior of blank, if that is wanted.
+  __device__ Real step(int slot, int index, bool fetches) {
+    __pipeline_wait_prior(kAhead - 1);
+    Scaled<Real> to_blank = states_.to_blank(kPairs - 1);
+    const Scaled<Real> enters = entering(skips(kPairs - 1) ? to_blank : states_.blank[kPairs - 1], index);
+
+    Real in_blanks = Real(0);
+    if constexpr (kPosterior) {
+      const Real in_lead = joint(states_.lead, fetch_.other_last_blank(slot), steps_.total_exponent);
+      in_blanks = first_ == 0 ? in_lead : Real(0);
+    }
+    const Scaled<Real> blank_emission = fetch_.blank_emission(slot);
+    states_.lead = emit(states_.lead, blank_emission);
+    // Downwards, so that a pair's states are still those of the frame before when the pair above asks for them.
+#pragma unroll
+    for (int k = kPairs - 1; k >= 0; --k) {
+      const int lower = k > 0 ? k - 1 : 0;
+      const Scaled<Real> below = k == 0 ? enters : states_.to_blank(lower);
+      const Scaled<Real> to_label = states_.label[k] + (k == 0 || skips(lower) ? below : states_.blank[lower]);
+      if constexpr (kPosterior) {
+        // Beyond the target as well, and dropped: without branches.
+        const Real in_blank = joint(to_blank, fetch_.other_blank(slot, k), steps_.total_exponent);
+        const Real in_label = joint(to_label, fetch_.other_label(slot, k), steps_.total_exponent);
+        in_blanks += first_ + k < labels_ ? in_blank : Real(0);
+        if (first_ + k < labels_) posteriors_[k * frame_step_] = in_label;
+      }
+      states_.blank[k] = emit(to_blank, blank_emission);
+      states_.label[k] = emit(to_label, fetch_.emission(slot, k));
+      to_blank = below;
+    }
+    if constexpr (kPosterior) posteriors_ += frame_step_ * (labels_ + 1);
+    if constexpr (kLeaves == Leaves::kStates) {
+      states_.store(kept_, first_, labels_);
+      kept_ += lattice_.row_width();
+    }
+    if (fetches) fetch_.start(slot);
+    __pipeline_commit();
+    return in_blanks;
+  }
+
+  const Lattice<Real>& lattice_;
+  const Direction<Real>& direction_;
+  const Steps<Real>& steps_;
+  const int strip_, labels_, first_;
+  int frame_;
+  const int frame_step_;
+  unsigned skips_ = 0;
+  Scaled<Real>* halo_;
+  Scaled<Real>* kept_;
+  Real* posteriors_;  // of this frame and the lane's first label
+  States<P> states_;
+  Fetch<P, kPosterior> fetch_;
+};
 
 template <typename P>
 __device__ inline int strips_of(int labels) {
   return P::kWarps == 1 || labels <= P::kStrip ? 1 : (labels + P::kStrip - 1) / P::kStrip;
 }
 
-template <typename P, bool kPosterior>
+template <typename P, Leaves kLeaves>
 __device__ inline void walk(const Lattice<typename P::Real>& lattice, const Direction<typename P::Real>& direction,
                             const Steps<typename P::Real>& steps, Scaled<typename P::Real>* ring) {
   if constexpr (P::kWarps == 1) {
-    walk_strip<P, kPosterior>(lattice, direction, steps, 0, ring);
+    Strip<P, kLeaves>(lattice, direction, steps, 0, ring).walk();
   } else {
     const int strips = strips_of<P>(lattice.u.labels);
     for (int strip = 0; strip < strips; ++strip) {
-      walk_strip<P, kPosterior>(lattice, direction, steps, strip, ring);
+      Strip<P, kLeaves>(lattice, direction, steps, strip, ring).walk();
       __syncthreads();
     }
   }
