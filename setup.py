@@ -28,11 +28,24 @@ ROOT = pathlib.Path(__file__).resolve().parent
 SETTINGS = runpy.run_path(str(ROOT / "lisa_kernels/core/config.py"))["read_settings"]()
 
 # Kernel files, compiled once for each capability; csrc/core/capability.cpp asks the machine for exactly these flags.
-HOT = ("csrc/ops/ctc/ctc_cpu.cpp",)
-PLAIN = ("csrc/module.cpp", "csrc/core/capability.cpp", "csrc/ops/ctc/ctc_bind.cpp")
+HOT = (
+    "csrc/ops/ctc/ctc_cpu.cpp",
+    "csrc/ops/ctc_align/ctc_align_cpu.cpp",
+    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_cpu.cpp",
+)
+PLAIN = (
+    "csrc/module.cpp",
+    "csrc/core/capability.cpp",
+    "csrc/ops/ctc/ctc_bind.cpp",
+    "csrc/ops/ctc_align/ctc_align_bind.cpp",
+    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_bind.cpp",
+)
 # Compiled by nvcc, and their bindings by the C++ compiler.
-CUDA = ("csrc/ops/ctc/ctc.cu",)
-CUDA_PLAIN = ("csrc/ops/ctc/ctc_bind_cuda.cpp",)
+CUDA = ("csrc/ops/ctc/ctc.cu", "csrc/ops/ctc_greedy_decode/ctc_greedy_decode.cu")
+CUDA_PLAIN = (
+    "csrc/ops/ctc/ctc_bind_cuda.cpp",
+    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_bind_cuda.cpp",
+)
 # No fast maths: IEEE rounding is what the kernels are proved with.
 CUDA_FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-Xptxas=-v,--warn-on-spills", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 CAPABILITIES = {

@@ -6,13 +6,16 @@ from lisa_kernels.core.dispatch import Explanation, use_backend
 from lisa_kernels.core.registry import explain
 from lisa_kernels.ops.ctc import ctc_loss, ctc_terms
 from lisa_kernels.ops.ctc_align import CtcAlignment, CtcSpans, ctc_align, ctc_spans
+from lisa_kernels.ops.ctc_greedy_decode import CtcDecoded, ctc_greedy_decode
 
 __all__ = [
     "CtcAlignment",
+    "CtcDecoded",
     "CtcSpans",
     "Explanation",
     "__version__",
     "ctc_align",
+    "ctc_greedy_decode",
     "ctc_loss",
     "ctc_spans",
     "ctc_terms",

@@ -1,0 +1,94 @@
+// How threads share a row of logits: it belongs to a warp, or to a block where it has many classes, and each access has
+// 128 bits.
+#pragma once
+#include "ctc_reduce.cuh"
+
+namespace lisa::ctc {
+
+constexpr int kRowBlock = 256;
+// Rows of more classes get a whole block.
+constexpr int kMostClassesOfAWarp = 1024;
+
+// Elements of In in one access of 128 bits.
+template <typename In>
+constexpr int kVector = 16 / static_cast<int>(sizeof(In));
+// Accesses of a row that a thread holds in registers, so that the row is read once: 32 floats, 16 doubles.
+template <typename In>
+constexpr int kHeld = 128 / static_cast<int>(sizeof(RealOf<In>)) / kVector<In>;
+
+// The threads of a row.
+template <int kThreads>
+struct RowThreads {
+  static constexpr int kRows = kRowBlock / kThreads;
+  static __device__ int lane() { return threadIdx.x % kThreads; }
+  static __device__ void sync() {
+    if constexpr (kThreads == kWarp)
+      __syncwarp();
+    else
+      __syncthreads();
+  }
+};
+
+// To all threads of a row, in a fixed order.
+template <int kThreads, typename T, typename Combine>
+__device__ inline T reduce_row(T value, Combine combine) {
+  value = reduce_warp(value, combine);
+  if constexpr (kThreads == kRowBlock) {
+    __shared__ T warps[kRowBlock / kWarp];
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = value;
+    __syncthreads();
+    value = warps[0];
+#pragma unroll
+    for (int i = 1; i < kRowBlock / kWarp; ++i) value = combine(value, warps[i]);
+  }
+  return value;
+}
+
+// Elements between the last 128-bit boundary at or before `p` and `p`.
+template <typename In>
+__device__ inline int elements_past_boundary(const In* p) {
+  return static_cast<int>(reinterpret_cast<uintptr_t>(p) % 16 / sizeof(In));
+}
+
+// kCount elements from row[first] on; those outside of [0, count) are `filler`.  One or more accesses of 128 bits where
+// all are inside and `aligned`.
+template <int kCount, typename In>
+__device__ inline void load_elements(const In* row, int first, int count, bool aligned, RealOf<In> filler,
+                                     RealOf<In> (&out)[kCount]) {
+  constexpr int kAccesses = (kCount * static_cast<int>(sizeof(In)) + 15) / 16;
+  if (aligned && first >= 0 && first + kCount <= count) {
+    union {
+      uint4 words[kAccesses];
+      In elements[kAccesses * kVector<In>];
+    } loaded;
+#pragma unroll
+    for (int a = 0; a < kAccesses; ++a) loaded.words[a] = reinterpret_cast<const uint4*>(row + first)[a];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) out[i] = to_real(loaded.elements[i]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] = first + i >= 0 && first + i < count ? to_real(row[first + i]) : filler;
+}
+
+// The same way back.
+template <int kCount, typename Out>
+__device__ inline void store_elements(Out* row, int first, int count, const RealOf<Out> (&in)[kCount]) {
+  static_assert(kCount == kVector<Out>, "one access");
+  union {
+    uint4 words;
+    Out elements[kCount];
+  } rounded;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) from_real(in[i], rounded.elements[i]);
+  if (first >= 0 && first + kCount <= count) {
+    *reinterpret_cast<uint4*>(row + first) = rounded.words;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i)
+    if (first + i >= 0 && first + i < count) row[first + i] = rounded.elements[i];
+}
+
+}  // namespace lisa::ctc
