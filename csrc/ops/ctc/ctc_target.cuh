@@ -73,7 +73,7 @@ __device__ inline int64_t row_of(const Problem& p, const Target& target, int lab
 constexpr int kPlaceThreads = 256;
 
 // Where each of the concatenated targets starts.
-__global__ void __launch_bounds__(kPlaceThreads)
+static __global__ void __launch_bounds__(kPlaceThreads)
     ctc_place_kernel(const int64_t* lengths, int64_t batch, int64_t count, int64_t* starts) {
   __shared__ int64_t sums[kPlaceThreads];
   const int64_t share = (batch + kPlaceThreads - 1) / kPlaceThreads;
@@ -107,7 +107,7 @@ __device__ inline int32_t class_of_slot(const Problem& p, const Target& target, 
 
 // Sorts the slots of each utterance by class, equal classes by slot: each thread counts how many go before its own.
 // That is S steps of a block for 256 slots, where a sorting network would take log^2 S barriers of all.
-__global__ void __launch_bounds__(kSortThreads) ctc_sort_kernel(Problem p) {
+static __global__ void __launch_bounds__(kSortThreads) ctc_sort_kernel(Problem p) {
   __shared__ int32_t tile[kSortThreads];
   const Target target = target_of(p, blockIdx.y);
   const int slots = target.labels + 1, own = blockIdx.x * kSortThreads + threadIdx.x;
