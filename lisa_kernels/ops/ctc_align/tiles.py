@@ -1,0 +1,78 @@
+"""Launch choices by target."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lisa_kernels.core.tiling import Tile
+
+
+@dataclasses.dataclass(frozen=True)
+class RowTile(Tile):
+    """A program takes ROWS frames, BLOCK classes and POSITIONS positions of the target at a time."""
+
+    ROWS: int = 1
+    BLOCK: int = 1024
+    POSITIONS: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchTile(Tile):
+    """A program takes BLOCK positions at a time."""
+
+    BLOCK: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceTile(Tile):
+    """Frames come in chunks of FRAMES; a program takes BLOCK states, or BLOCK chunks, at a time."""
+
+    FRAMES: int = 64
+    BLOCK: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainTile(Tile):
+    """One program goes through an utterance's frames and labels, BLOCK at a time, then from chunk to chunk."""
+
+    BLOCK: int = 1024
+
+
+_GPUS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
+
+# By classes: 128 bits a thread.
+_ROWS = (
+    (32, RowTile(ROWS=32, BLOCK=32, POSITIONS=32)),
+    (128, RowTile(ROWS=8, BLOCK=128)),
+    (512, RowTile(ROWS=4, BLOCK=512)),
+    (1024, RowTile(ROWS=2, BLOCK=1024)),
+    (2048, RowTile(ROWS=2, BLOCK=2048)),
+    (8192, RowTile(ROWS=1, BLOCK=8192, POSITIONS=128, num_warps=8)),
+    (None, RowTile(ROWS=1, BLOCK=4096, POSITIONS=128)),
+)
+ROWS = {
+    **dict.fromkeys(_GPUS, _ROWS),
+    # Small, so that small problems cross the blocks' ends.
+    "interp": ((8, RowTile(ROWS=4, BLOCK=8, POSITIONS=4)), (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16))),
+}
+# By labels of the longest window that the shapes allow.  One warp that holds all positions keeps them in registers.
+_SEARCH = (
+    (31, SearchTile(BLOCK=32, num_warps=1)),
+    (63, SearchTile(BLOCK=64, num_warps=1)),
+    (127, SearchTile(BLOCK=128, num_warps=1)),
+    (255, SearchTile(BLOCK=256, num_warps=8)),
+    (511, SearchTile(BLOCK=512, num_warps=16)),
+    (None, SearchTile(BLOCK=1024, num_warps=16)),
+)
+SEARCH = {
+    **dict.fromkeys(_GPUS, _SEARCH),
+    "interp": ((15, SearchTile(BLOCK=16, num_warps=1)), (None, SearchTile(BLOCK=16))),
+}
+TRACE = {
+    **dict.fromkeys(_GPUS, ((None, TraceTile(num_warps=1)),)),
+    "interp": ((None, TraceTile(FRAMES=16, BLOCK=8)),),
+}
+CHAIN = {
+    **dict.fromkeys(_GPUS, ((None, ChainTile()),)),
+    "interp": ((None, ChainTile(BLOCK=16)),),
+}
