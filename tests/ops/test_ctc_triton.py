@@ -25,22 +25,32 @@ def forward_and_backward(logits, targets, frames, labels):
     return without_checks(triton_impl, logits, targets, frames, labels)
 
 
-def launches(target, classes, labels, dtype=torch.float32):
-    """What one call would launch, by the kernels' names."""
+def launches(target, classes, labels, dtype=torch.float32, *, padded=True):
+    """What one call would launch."""
     logits = torch.empty(500, 16, classes, dtype=dtype, device="meta")
-    targets = torch.empty(16, labels, dtype=torch.int64, device="meta")
+    targets = torch.empty((16, labels) if padded else 16 * labels, dtype=torch.int64, device="meta")
     lengths = torch.empty(16, dtype=torch.int64, device="meta")
     with force_target(target), record() as log:
         forward_and_backward(logits, targets, lengths, lengths)
     return log
 
 
+def launched(log):
+    return [launch.kernel.__name__.removeprefix("ctc_").removesuffix("_kernel") for launch in log]
+
+
 @pytest.mark.parametrize("target", GPUS)
-@pytest.mark.parametrize(("classes", "more"), [(1000, ["ctc_positions_kernel"]), (32, [])])
-def test_forward_is_five_launches_and_backward_one_or_two(target, classes, more):
-    names = [launch.kernel.__name__ for launch in launches(target, classes, 80)]
-    forward = ["positions", "rows", "meet", "part", "occupancy"]
-    assert names == [*(f"ctc_{name}_kernel" for name in forward), *more, "ctc_grad_kernel"]
+@pytest.mark.parametrize("padded", [True, False], ids=["padded", "concatenated"])
+def test_by_position_forward_is_four_launches_and_backward_two(target, padded):
+    """Concatenated targets take one more each, to add up their lengths."""
+    first = [] if padded else ["offsets"]
+    names = [*first, "rows", "meet", "part", "occupancy", *first, "links", "grad"]
+    assert launched(launches(target, 1000, 80, padded=padded)) == names
+
+
+@pytest.mark.parametrize("target", GPUS)
+def test_by_class_forward_is_five_launches_and_backward_one(target):
+    assert launched(launches(target, 32, 80)) == ["rows", "meet", "part", "links", "occupancy", "grad"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -37,14 +37,14 @@ def _row_of(k, chunk, SAVE: tl.constexpr):
 
 @triton.jit
 def _walk(
-    first, last, width, chunk, mantissas, exponents, emissions, emission_exponents, classes, frames, labels, mirrored,
+    first, last, width, chunk, mantissas, exponents, emissions, emission_exponents, labels_at, frames, labels, mirrored,
     SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Go from the row of ``first`` frames to that of ``last``, leaving each."""
     start = _row_of(first, chunk, SAVE) * width
     if RESIDENT:
         j = tl.arange(0, BLOCK)
-        skips = can_skip(j, classes, labels, mirrored)
+        skips = can_skip(j, labels_at, labels, mirrored)
         blank, blank_e = load_states(mantissas, exponents, start + j, j <= labels)
         label, label_e = load_states(mantissas, exponents, start + labels + 1 + j, j < labels)
         blank_own, blank_own_e, own, own_e = load_emissions(
@@ -68,21 +68,21 @@ def _walk(
         for k in range(first, last):
             step_in_memory(
                 k, _row_of(k, chunk, SAVE) * width, _row_of(k + 1, chunk, SAVE) * width, mantissas, exponents,
-                emissions, emission_exponents, classes, frames, labels, mirrored, mantissas, exponents, start, 0,
+                emissions, emission_exponents, labels_at, frames, labels, mirrored, mantissas, exponents, start, 0,
                 emissions, POSTERIOR=False, BLOCK=BLOCK,
             )  # fmt: skip
 
 
 @triton.jit
 def ctc_meet_kernel(
-    mantissas, exponents, emissions, emission_exponents, position_classes, logit_lengths, target_lengths, offsets,
-    frames_room, labels_room, chunk, rows,
+    mantissas, exponents, emissions, emission_exponents, targets, logit_lengths, target_lengths, offsets, frames_room,
+    labels_room, chunk, rows,
     SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Walk each direction to the middle of its utterance; leaves its rows, the last also as the row of the meeting."""
     pid = tl.program_id(0).to(tl.int64)
     n, mirrored = pid // 2, pid % 2 == 1
-    at, labels, _, _, label_fault = find_target(n, target_lengths, offsets, labels_room)
+    at, labels, first_label, _, label_fault = find_target(n, target_lengths, offsets, labels_room)
     frames, frame_fault = find_frames(n, logit_lengths, frames_room)
     if label_fault | frame_fault:
         return
@@ -92,7 +92,6 @@ def ctc_meet_kernel(
     exponents += states
     emissions += at * frames_room
     emission_exponents += at * frames_room
-    position_classes += at
     half = tl.where(mirrored, frames - frames // 2, frames // 2)
 
     # Before its first frame a path is as if in the blank at its end of the target.
@@ -103,8 +102,8 @@ def ctc_meet_kernel(
         tl.store(exponents + start + j, tl.where(j == 0, 0, ZERO_EXPONENT), mask=j < width - 1)
     tl.debug_barrier()
     _walk(
-        half * 0, half, width, chunk, mantissas, exponents, emissions, emission_exponents, position_classes, frames,
-        labels, mirrored, SAVE=SAVE, RESIDENT=RESIDENT, BLOCK=BLOCK,
+        half * 0, half, width, chunk, mantissas, exponents, emissions, emission_exponents, targets + first_label,
+        frames, labels, mirrored, SAVE=SAVE, RESIDENT=RESIDENT, BLOCK=BLOCK,
     )  # fmt: skip
     # A row of its own, since the other direction will recompute what stands in the chunk.
     last, meeting = _row_of(half, chunk, SAVE) * width, (rows - EXTRA_ROWS) * width
@@ -116,14 +115,14 @@ def ctc_meet_kernel(
 
 
 @triton.jit
-def _total(mantissas, exponents, meeting, other_meeting, classes, labels, BLOCK: tl.constexpr):
+def _total(mantissas, exponents, meeting, other_meeting, labels_at, labels, BLOCK: tl.constexpr):
     """Total probability: the forward states moved to the next frame, times the backward states at that frame."""
     mantissa = tl.zeros([BLOCK], tl.float32)
     exponent = tl.full([BLOCK], _NO_PRODUCT, tl.int32)
     for first in range(0, labels + 1, BLOCK):
         j = first + tl.arange(0, BLOCK)
         to_blank, to_blank_e, to_label, to_label_e = enter_from_row(
-            j, meeting, mantissas, exponents, classes, labels, j < 0
+            j, meeting, mantissas, exponents, labels_at, labels, j < 0
         )
         blank, blank_e = load_states(mantissas, exponents, other_meeting + labels - j, j <= labels)
         label, label_e = load_states(mantissas, exponents, other_meeting + 2 * labels - j, j < labels)
@@ -138,8 +137,8 @@ def _total(mantissas, exponents, meeting, other_meeting, classes, labels, BLOCK:
 
 @triton.jit
 def ctc_part_kernel(
-    loss_out, row_max, log_sum, joint, mantissas, exponents, emissions, emission_exponents, position_classes,
-    logit_lengths, target_lengths, offsets, frames_room, batch, labels_room, chunk, rows,
+    loss_out, row_max, log_sum, joint, mantissas, exponents, emissions, emission_exponents, targets, logit_lengths,
+    target_lengths, offsets, frames_room, batch, labels_room, chunk, rows, classes,
     ZERO_INFINITY: tl.constexpr, SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Loss where the directions meet; with SAVE walk each on through the other's half and leave joint probabilities.
@@ -148,9 +147,9 @@ def ctc_part_kernel(
     """
     pid = tl.program_id(0).to(tl.int64)
     n, mirrored = pid // 2, pid % 2 == 1
-    at, labels, _, _, label_fault = find_target(n, target_lengths, offsets, labels_room)
+    at, labels, first_label, _, label_fault = find_target(n, target_lengths, offsets, labels_room)
     frames, frame_fault = find_frames(n, logit_lengths, frames_room)
-    classes = position_classes + at
+    labels_at = targets + first_label
     width = 2 * labels.to(tl.int64) + 2
     states = 4 * at * rows
     meeting = (rows - EXTRA_ROWS) * width
@@ -160,10 +159,10 @@ def ctc_part_kernel(
     total_exponent = tl.full([], 0, tl.int32)
     if not fault:
         total, total_exponent = _total(
-            mantissas + states, exponents + states, meeting, rows * width + meeting, classes, labels, BLOCK
+            mantissas + states, exponents + states, meeting, rows * width + meeting, labels_at, labels, BLOCK
         )
         # A NaN or +inf logit in any frame has made the total NaN.
-        fault = has_bad_label(classes, labels, BLOCK) | (total != total)
+        fault = has_bad_label(labels_at, labels, classes, BLOCK) | (total != total)
     feasible = (total > 0.0) & (fault == 0)
 
     if not mirrored:
@@ -193,7 +192,7 @@ def ctc_part_kernel(
             row = meeting
             if RESIDENT:
                 j = tl.arange(0, BLOCK)
-                skips = can_skip(j, classes, labels, mirrored)
+                skips = can_skip(j, labels_at, labels, mirrored)
                 blank, blank_e = load_states(mantissas + own, exponents + own, meeting + j, j <= labels)
                 label, label_e = load_states(mantissas + own, exponents + own, meeting + labels + 1 + j, j < labels)
             for k in range(half, frames):
@@ -202,7 +201,7 @@ def ctc_part_kernel(
                 if (asked % chunk != 0) & (wanted_chunk != chunk_kept):
                     _walk(
                         wanted_chunk * chunk, wanted_chunk * chunk + chunk - 1, width, chunk, mantissas + other,
-                        exponents + other, emissions, emission_exponents, classes, frames, labels, mirrored == 0,
+                        exponents + other, emissions, emission_exponents, labels_at, frames, labels, mirrored == 0,
                         SAVE=SAVE, RESIDENT=RESIDENT, BLOCK=BLOCK,
                     )  # fmt: skip
                     chunk_kept = wanted_chunk
@@ -219,8 +218,8 @@ def ctc_part_kernel(
                 else:
                     next_row = turns + (k % 2) * width
                     step_in_memory(
-                        k, row, next_row, mantissas + own, exponents + own, emissions, emission_exponents, classes,
-                        frames, labels, mirrored, mantissas + other, exponents + other, other_row, total_exponent,
-                        joint, POSTERIOR=True, BLOCK=BLOCK,
+                        k, row, next_row, mantissas + own, exponents + own, emissions, emission_exponents,
+                        labels_at, frames, labels, mirrored, mantissas + other, exponents + other, other_row,
+                        total_exponent, joint, POSTERIOR=True, BLOCK=BLOCK,
                     )  # fmt: skip
                     row = next_row

@@ -42,12 +42,12 @@ def position_of(j, labels, mirrored):
 
 
 @triton.jit
-def can_skip(j, classes, labels, mirrored):
+def can_skip(j, labels_at, labels, mirrored):
     """Whether label j may follow label j - 1 without a blank."""
     position = position_of(j, labels, mirrored)
     pair = (j > 0) & (j < labels)
-    own = tl.load(classes + position, mask=pair, other=0)
-    return own != tl.load(classes + position + tl.where(mirrored, 1, -1), mask=pair, other=0)
+    own = tl.load(labels_at + position - 1, mask=pair, other=0)
+    return own != tl.load(labels_at + position - 1 + tl.where(mirrored, 1, -1), mask=pair, other=0)
 
 
 @triton.jit
@@ -60,12 +60,12 @@ def _enter(blank, blank_e, label, label_e, near, near_e, skips):
 
 
 @triton.jit
-def enter_from_row(j, row, mantissas, exponents, classes, labels, mirrored):
+def enter_from_row(j, row, mantissas, exponents, labels_at, labels, mirrored):
     """What enters blank j and label j from the states at ``row``."""
     blank, blank_e = load_states(mantissas, exponents, row + j, j <= labels)
     label, label_e = load_states(mantissas, exponents, row + labels + 1 + j, j < labels)
     near, near_e = load_states(mantissas, exponents, row + labels + j, (j > 0) & (j <= labels))
-    return _enter(blank, blank_e, label, label_e, near, near_e, can_skip(j, classes, labels, mirrored))
+    return _enter(blank, blank_e, label, label_e, near, near_e, can_skip(j, labels_at, labels, mirrored))
 
 
 @triton.jit
@@ -110,7 +110,7 @@ def _store_joint(
 
 @triton.jit
 def step_in_memory(
-    k, row, next_row, mantissas, exponents, emissions, emission_exponents, classes, frames, labels, mirrored,
+    k, row, next_row, mantissas, exponents, emissions, emission_exponents, labels_at, frames, labels, mirrored,
     other_mantissas, other_exponents, other_row, total_exponent, joint,
     POSTERIOR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -122,7 +122,7 @@ def step_in_memory(
             k, j, emissions, emission_exponents, frames, labels, mirrored
         )
         to_blank, to_blank_e, to_label, to_label_e = enter_from_row(
-            j, row, mantissas, exponents, classes, labels, mirrored
+            j, row, mantissas, exponents, labels_at, labels, mirrored
         )
         if POSTERIOR:
             in_blanks += _store_joint(

@@ -10,6 +10,7 @@ import triton.language as tl
 
 # Class of a label that no class has: the utterance gives NaN.
 BAD_CLASS = tl.constexpr(-1)
+_BEYOND = tl.constexpr(-2)
 _NO_POSITION = tl.constexpr(2**31 - 1)
 
 
@@ -39,76 +40,92 @@ def find_frames(n, logit_lengths, frames_room):
 
 
 @triton.jit
-def class_of(position, targets, start, labels, blank, classes):
-    """Class of each position; -2 beyond the target."""
-    label = tl.load(targets + start + position - 1, mask=(position > 0) & (position <= labels), other=0).to(tl.int64)
+def class_of(position, labels_at, labels, blank, classes):
+    """Class of each position of the target whose labels begin at ``labels_at``; below 0 where there is none."""
+    label = tl.load(labels_at + position - 1, mask=(position > 0) & (position <= labels), other=0).to(tl.int64)
     label = tl.where((label < 0) | (label >= classes), BAD_CLASS, label)
     label = tl.where(position == 0, blank, label)
-    return tl.where(position <= labels, label, -2).to(tl.int32)
+    return tl.where(position <= labels, label, _BEYOND).to(tl.int32)
 
 
 @triton.jit
-def has_bad_label(classes, labels, BLOCK: tl.constexpr):
-    """Whether a position of the utterance whose classes begin at ``classes`` has none."""
+def has_bad_label(labels_at, labels, classes, BLOCK: tl.constexpr):
+    """Whether a label of the target whose labels begin at ``labels_at`` is no class."""
     bad = tl.zeros([BLOCK], tl.int32)
     for first in range(0, labels + 1, BLOCK):
-        position = first + tl.arange(0, BLOCK)
-        found = tl.load(classes + position, mask=position <= labels, other=0)
+        found = class_of(first + tl.arange(0, BLOCK), labels_at, labels, 0, classes)
         bad = tl.maximum(bad, (found == BAD_CLASS).to(tl.int32))
     return tl.max(bad, 0) > 0
 
 
 @triton.jit
-def sum_of_class(values, rows_on, position, count, following):
-    """For each row and each position that is its class's first, the sum over all positions of that class.
+def sum_of_class(values, row, rows_on, first_position, following):
+    """For each row and class the sum over all positions of the class, in the order of the target.
 
     Args:
-        values: Pointers to the rows of positions, ``[ROWS]``.
+        values: Pointer to positions.
+        row: Where each row of positions begins, ``[ROWS]``.
         rows_on: Rows to read, ``[ROWS]``; others give 0.
-        position: ``[POSITIONS]``.
-        count: Positions of the class, for its first one; else 0.  As ``ctc_positions_kernel`` wrote it.
+        first_position: Of each class, ``[CLASSES]``; below 0 where it has none.
         following: Pointer to the next position of the same class, for each position.
     """
-    cursor = tl.where(count > 0, position, -1)
-    total = tl.zeros([values.shape[0], position.shape[0]], tl.float32)
-    # In the order of the target, whoever computes it: the same bits every time.
-    for _ in range(tl.max(count, 0)):
-        here = cursor >= 0
-        total += tl.load(values[:, None] + cursor[None, :], mask=rows_on[:, None] & here[None, :], other=0.0)
-        cursor = tl.load(following + cursor, mask=here, other=-1)
+    cursor = first_position
+    on = rows_on[:, None] & (cursor >= 0)[None, :]
+    total = tl.load(values + (row[:, None] + cursor[None, :]), mask=on, other=0.0)
+    cursor = tl.load(following + cursor, mask=cursor >= 0, other=-1)
+    while tl.max(cursor, 0) >= 0:
+        on = rows_on[:, None] & (cursor >= 0)[None, :]
+        total += tl.load(values + (row[:, None] + cursor[None, :]), mask=on, other=0.0)
+        cursor = tl.load(following + cursor, mask=cursor >= 0, other=-1)
     return total
 
 
 @triton.jit
-def ctc_positions_kernel(
-    targets, target_lengths, offsets, classes_out, following_out, count_out, batch, labels_room, classes, blank,
-    LINKS: tl.constexpr, BLOCK: tl.constexpr, OTHERS: tl.constexpr,
-):  # fmt: skip
-    """Class of each position; with LINKS also the next one of its class (-1: none) and, at the first, how many.
+def ctc_offsets_kernel(target_lengths, offsets_out, batch, target_count, BLOCK: tl.constexpr):
+    """Where each concatenated target begins, and the end of the last, ``[N + 1]``; within the labels there are."""
+    before = tl.full([], 0, tl.int64)
+    tl.store(offsets_out, before)
+    for first in range(0, batch, BLOCK):
+        n = first + tl.arange(0, BLOCK)
+        labels = tl.load(target_lengths + n, mask=n < batch, other=0)
+        labels = tl.minimum(tl.maximum(labels, 0), target_count)
+        ends = tl.minimum(before + tl.cumsum(labels, 0), target_count)
+        tl.store(offsets_out + 1 + n, ends, mask=n < batch)
+        before = tl.max(ends, 0)
 
-    A program compares BLOCK positions with all others, OTHERS at a time.
+
+@triton.jit
+def ctc_links_kernel(
+    targets, target_lengths, offsets, following_out, first_position_out, batch, labels_room, classes, blank,
+    BLOCK: tl.constexpr, OTHERS: tl.constexpr,
+):  # fmt: skip
+    """The next position of the same class, for each position, and the first position of each class; -1: none.
+
+    A program compares BLOCK positions, or BLOCK classes, with all positions of an utterance, OTHERS at a time.
     """
     pid = tl.program_id(0).to(tl.int64)
     n = pid % batch
-    first = (pid // batch * BLOCK).to(tl.int32)
+    position_blocks = tl.cdiv(labels_room + 1, BLOCK)
     at, labels, start, _, _ = find_target(n, target_lengths, offsets, labels_room)
-    if first > labels:
-        return
-    position = first + tl.arange(0, BLOCK)
-    inside = position <= labels
-    mine = class_of(position, targets, start, labels, blank, classes)
-    tl.store(classes_out + at + position, mine, mask=inside)
-    if LINKS:
-        nearest = tl.full([BLOCK], _NO_POSITION, tl.int32)
-        earlier = tl.zeros([BLOCK], tl.int32)
-        later = tl.zeros([BLOCK], tl.int32)
-        for start_other in range(0, labels + 1, OTHERS):
-            other = start_other + tl.arange(0, OTHERS)
-            same = mine[:, None] == class_of(other, targets, start, labels, blank, classes)[None, :]
-            after = same & (other[None, :] > position[:, None])
-            nearest = tl.minimum(nearest, tl.min(tl.where(after, other[None, :], _NO_POSITION), 1))
-            later += tl.sum(after.to(tl.int32), 1)
-            earlier += tl.sum((same & (other[None, :] < position[:, None])).to(tl.int32), 1)
-        is_first = (earlier == 0) & (mine != BAD_CLASS)
-        tl.store(following_out + at + position, tl.where(nearest == _NO_POSITION, -1, nearest), mask=inside)
-        tl.store(count_out + at + position, tl.where(is_first, later + 1, 0), mask=inside)
+    labels_at = targets + start
+    block = (pid // batch).to(tl.int32)
+    nearest = tl.full([BLOCK], _NO_POSITION, tl.int32)
+    if block < position_blocks:
+        position = block * BLOCK + tl.arange(0, BLOCK)
+        mine = class_of(position, labels_at, labels, blank, classes)
+        last = tl.where(block * BLOCK <= labels, labels + 1, 0)
+    else:
+        position = tl.full([BLOCK], -1, tl.int32)
+        mine = (block - position_blocks) * BLOCK + tl.arange(0, BLOCK)
+        last = labels + 1
+    for first in range(0, last, OTHERS):
+        other = first + tl.arange(0, OTHERS)
+        same = mine[:, None] == class_of(other, labels_at, labels, blank, classes)[None, :]
+        after = same & (other[None, :] > position[:, None])
+        nearest = tl.minimum(nearest, tl.min(tl.where(after, other[None, :], _NO_POSITION), 1))
+    nearest = tl.where(nearest == _NO_POSITION, -1, nearest)
+    if block < position_blocks:
+        tl.store(following_out + at + position, nearest, mask=position <= labels)
+    else:
+        to = first_position_out + n * classes + mine
+        tl.store(to, nearest.to(first_position_out.dtype.element_ty), mask=mine < classes)

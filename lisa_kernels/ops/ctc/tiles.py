@@ -1,4 +1,4 @@
-"""Launch choices by target: of row passes by classes, of the recursion and of targets by labels."""
+"""Launch choices by target."""
 
 from __future__ import annotations
 
@@ -24,29 +24,42 @@ class StatesTile(Tile):
 
 
 @dataclasses.dataclass(frozen=True)
-class PositionsTile(Tile):
-    """A program compares BLOCK positions of a target with all others, OTHERS at a time."""
+class GradTile(Tile):
+    """A program takes ROWS frames and BLOCK classes at a time."""
+
+    ROWS: int = 16
+    BLOCK: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class LinksTile(Tile):
+    """A program compares BLOCK positions or classes with all positions of a target, OTHERS at a time."""
 
     BLOCK: int = 128
     OTHERS: int = 16
 
 
-# 128 bits a thread: BLOCK * ROWS is at least 128 bits * 32 lanes * num_warps in bf16 from 1024 classes on.
+@dataclasses.dataclass(frozen=True)
+class OffsetsTile(Tile):
+    """One program adds up the lengths of BLOCK targets at a time."""
+
+    BLOCK: int = 1024
+
+
+_GPUS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
+
+# By classes.  A thread takes 32 elements, in 128-bit accesses where strides allow; the rows of a program share what it
+# reads of the target.
 _ROWS = (
     (32, RowTile(ROWS=32, BLOCK=32, POSITIONS=32)),
-    (128, RowTile(ROWS=8, BLOCK=128, POSITIONS=64)),
-    (512, RowTile(ROWS=4, BLOCK=512, POSITIONS=64)),
-    (1024, RowTile(ROWS=2, BLOCK=1024, POSITIONS=64)),
-    (2048, RowTile(ROWS=2, BLOCK=2048, POSITIONS=64)),
-    (8192, RowTile(ROWS=1, BLOCK=8192, POSITIONS=128, num_warps=8)),
-    (None, RowTile(ROWS=1, BLOCK=4096, POSITIONS=128)),
+    (128, RowTile(ROWS=16, BLOCK=128, POSITIONS=32)),
+    (512, RowTile(ROWS=8, BLOCK=512, POSITIONS=64)),
+    (1024, RowTile(ROWS=8, BLOCK=1024, POSITIONS=64, num_warps=8)),
+    (2048, RowTile(ROWS=4, BLOCK=2048, POSITIONS=64, num_warps=8)),
+    (None, RowTile(ROWS=4, BLOCK=1024, POSITIONS=64)),
 )
 ROWS = {
-    "sm_80": _ROWS,
-    "sm_90": _ROWS,
-    "sm_100": _ROWS,
-    "sm_120": _ROWS,
-    "gfx942": _ROWS,
+    **dict.fromkeys(_GPUS, _ROWS),
     # Small, so that small problems cross the blocks' ends.
     "interp": (
         (8, RowTile(ROWS=4, BLOCK=8, POSITIONS=4)),
@@ -54,6 +67,26 @@ ROWS = {
         (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16)),
     ),
 }
+# By classes.  Rows share the look-up of where classes stand, 2 bytes a class: at 16 rows of bf16 3 % of the traffic.
+# A thread takes 16 elements.
+_GRAD = (
+    (32, GradTile(ROWS=64, BLOCK=32)),
+    (64, GradTile(ROWS=32, BLOCK=64)),
+    (128, GradTile(ROWS=16, BLOCK=128)),
+    (None, GradTile(ROWS=16, BLOCK=256, num_warps=8)),
+)
+GRAD = {
+    **dict.fromkeys(_GPUS, _GRAD),
+    "interp": ((8, GradTile(ROWS=4, BLOCK=8)), (None, GradTile(ROWS=2, BLOCK=32))),
+}
+# Where a thread loads single elements, each lies in another row, of which it holds addresses and statistics: 16 take
+# 250 registers, 8 take 130.
+_GRAD_SINGLE = (
+    (32, GradTile(ROWS=32, BLOCK=32)),
+    (64, GradTile(ROWS=16, BLOCK=64)),
+    (None, GradTile(ROWS=16, BLOCK=128, num_warps=8)),
+)
+GRAD_SINGLE = GRAD | dict.fromkeys(_GPUS, _GRAD_SINGLE)
 # By labels of the longest target that the shapes allow; a blank stands behind them.  One warp that holds all states
 # keeps them in registers.  More warps take a state a thread: two are laid out in another way for each load, at 4
 # barriers a frame.
@@ -75,7 +108,7 @@ STATES = {
     ),
     "interp": ((31, StatesTile(BLOCK=32, num_warps=1)), (None, StatesTile(BLOCK=32))),
 }
-POSITIONS = {
-    **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, PositionsTile()),)),
-    "interp": ((None, PositionsTile(BLOCK=16, OTHERS=8)),),
-}
+# By labels.
+LINKS = {**dict.fromkeys(_GPUS, ((None, LinksTile()),)), "interp": ((None, LinksTile(BLOCK=16, OTHERS=8)),)}
+# By utterances.
+OFFSETS = {**dict.fromkeys(_GPUS, ((None, OffsetsTile()),)), "interp": ((None, OffsetsTile(BLOCK=2)),)}

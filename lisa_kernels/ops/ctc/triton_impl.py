@@ -18,7 +18,14 @@ from torch import Tensor
 from lisa_kernels.core.launch import launch
 from lisa_kernels.core.targets import current_target
 from lisa_kernels.core.tiling import pick
-from lisa_kernels.ops.ctc import kernels, kernels_recursion, kernels_target, tiles
+from lisa_kernels.ops.ctc import (
+    kernels_grad,
+    kernels_occupancy,
+    kernels_recursion,
+    kernels_rows,
+    kernels_target,
+    tiles,
+)
 from lisa_kernels.ops.ctc.reference import stored_by_class, used_options
 
 # States of all frames up to this size are kept, more are recomputed from checkpoints.
@@ -58,39 +65,39 @@ def forward(
     integers = functools.partial(torch.empty, dtype=torch.int32, device=logits.device)
     loss, row_max, log_sum = floats(batch), floats(frames, batch), floats(frames, batch)
 
-    by_class = stored_by_class(targets, batch, classes)
-    position_classes, following, count = problem.positions(links=save and by_class)
     entries = frames * problem.positions_room
     emissions, emission_exponents = floats(entries), integers(entries)
-    rows_tile = problem.rows_tile
+    rows_tile = pick(tiles.ROWS, problem.device, classes)
+    rows_grid = problem.rows_grid(rows_tile.ROWS)
     launch(
-        kernels.ctc_rows_kernel, problem.rows_grid, logits, row_max, log_sum, emissions, emission_exponents,
-        position_classes, logit_lengths, *problem.target, frames, batch, problem.labels_room,
-        *problem.in_vectors(logits), tile=rows_tile, VECTOR=problem.vector(logits),
-        ONE_BLOCK=classes <= rows_tile.BLOCK,
+        kernels_rows.ctc_rows_kernel, rows_grid, logits, row_max, log_sum, emissions, emission_exponents, targets,
+        logit_lengths, *problem.target, frames, batch, problem.labels_room, *problem.in_vectors(logits), blank,
+        tile=rows_tile, VECTOR=problem.vector(logits), ONE_BLOCK=classes <= rows_tile.BLOCK,
     )  # fmt: skip
 
     storage = _Storage.of(frames, problem.positions_room, save=save)
     states = storage.rows * 4 * problem.positions_room
     mantissas, exponents = floats(states), integers(states)
-    walk = (emissions, emission_exponents, position_classes, logit_lengths, *problem.target, frames)
+    walk = (emissions, emission_exponents, targets, logit_lengths, *problem.target, frames)
     launch(
         kernels_recursion.ctc_meet_kernel, (2 * batch,), mantissas, exponents, *walk, problem.labels_room,
         storage.chunk, storage.rows, tile=problem.states_tile, SAVE=save,
         RESIDENT=problem.resident,
     )  # fmt: skip
+    by_class = stored_by_class(targets, batch, classes)
     occupancy = floats((frames * batch * classes if by_class else entries) if save else 0)
     joint = floats(entries) if save and by_class else occupancy
     launch(
         kernels_recursion.ctc_part_kernel, (2 * batch,), loss, row_max, log_sum, joint, mantissas, exponents, *walk,
-        batch, problem.labels_room, storage.chunk, storage.rows, tile=problem.states_tile,
+        batch, problem.labels_room, storage.chunk, storage.rows, classes, tile=problem.states_tile,
         ZERO_INFINITY=zero_infinity, SAVE=save, RESIDENT=problem.resident,
     )  # fmt: skip
     if save:
+        links = problem.links() if by_class else (None, None)
         launch(
-            kernels.ctc_occupancy_kernel, problem.rows_grid, joint, occupancy, log_sum, position_classes, following,
-            count, logit_lengths, *problem.target, frames, batch, problem.labels_room, targets.numel(), classes,
-            tile=rows_tile, BY_CLASS=by_class,
+            kernels_occupancy.ctc_occupancy_kernel, rows_grid, joint, occupancy, log_sum, *links, logit_lengths,
+            *problem.target, frames, batch, problem.labels_room, targets.numel(), classes, tile=rows_tile,
+            BY_CLASS=by_class,
         )  # fmt: skip
     none = [floats(0) for _ in range(4)]
     return loss, *none[:2], row_max, log_sum, *none[2:], occupancy
@@ -121,11 +128,13 @@ def backward(
     problem = _Problem(logits, targets, target_lengths, blank)
     frames, batch, classes = logits.shape
     by_class = stored_by_class(targets, batch, classes)
-    links = (None, None, None) if by_class else problem.positions(links=True)
+    links = (None, None) if by_class else problem.links()
+    vector = problem.vector(logits, dense)
+    tile = pick(tiles.GRAD if vector > 1 else tiles.GRAD_SINGLE, problem.device, classes)
     launch(
-        kernels.ctc_grad_kernel, problem.rows_grid, grad_loss, logits, row_max, log_sum, occupancy, *links,
-        *problem.target, dense, frames, batch, problem.labels_room, *problem.in_vectors(logits, dense),
-        tile=problem.rows_tile, VECTOR=problem.vector(logits, dense), BY_CLASS=by_class,
+        kernels_grad.ctc_grad_kernel, problem.rows_grid(tile.ROWS), grad_loss, logits, row_max, log_sum, occupancy,
+        *links, *problem.target, dense, frames, batch, problem.labels_room, *problem.in_vectors(logits, dense),
+        tile=tile, VECTOR=vector, BY_CLASS=by_class,
     )  # fmt: skip
     return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
 
@@ -140,27 +149,39 @@ class _Problem:
         # Labels that one target may have by the shapes alone.
         self.labels_room = targets.shape[1] if padded else targets.numel()
         self.positions_room = targets.numel() + self.batch
+        self.device = current_target(logits.device)
         # What find_target takes.
-        self.target = (target_lengths, None if padded else _offsets(targets, target_lengths))
-        target = current_target(logits.device)
-        self.rows_tile = pick(tiles.ROWS, target, self.classes)
-        self.states_tile = pick(tiles.STATES, target, self.labels_room)
+        self.target = (target_lengths, None if padded else self._offsets(target_lengths))
+        self.states_tile = pick(tiles.STATES, self.device, self.labels_room)
         # One warp holds all states of an utterance.
         self.resident = self.states_tile.num_warps == 1 and self.labels_room < self.states_tile.BLOCK
-        self.rows_grid = (-(-self.frames // self.rows_tile.ROWS) * self.batch,)
 
-    def positions(self, *, links: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the class of each position and, with ``links``, the next of the same class and their count."""
-        room, device = self.positions_room, self.targets.device
-        found = [torch.empty(room, dtype=torch.int32, device=device) for _ in range(3 if links else 1)]
-        classes, following, count = found if links else (*found, None, None)
-        tile = pick(tiles.POSITIONS, current_target(device), self.labels_room)
-        grid = (-(-(self.labels_room + 1) // tile.BLOCK) * self.batch,)
+    def rows_grid(self, rows: int) -> tuple[int]:
+        """Return the grid of a pass over rows of logits of which a program takes ``rows``."""
+        return (-(-self.frames // rows) * self.batch,)
+
+    def links(self) -> tuple[Tensor, Tensor]:
+        """Return the next position of the same class for each position, and each class's first, ``[N, C]``."""
+        following = torch.empty(self.positions_room, dtype=torch.int32, device=self.targets.device)
+        # Read by every program of the gradient: as narrow as positions allow.
+        narrow = torch.int16 if self.labels_room < 2**15 else torch.int32
+        first_position = torch.empty((self.batch, self.classes), dtype=narrow, device=self.targets.device)
+        tile = pick(tiles.LINKS, self.device, self.labels_room)
+        blocks = -(-(self.labels_room + 1) // tile.BLOCK) - (-self.classes // tile.BLOCK)
         launch(
-            kernels_target.ctc_positions_kernel, grid, self.targets, *self.target, classes, following, count,
-            self.batch, self.labels_room, self.classes, self.blank, tile=tile, LINKS=links,
+            kernels_target.ctc_links_kernel, (blocks * self.batch,), self.targets, *self.target, following,
+            first_position, self.batch, self.labels_room, self.classes, self.blank, tile=tile,
         )  # fmt: skip
-        return classes, following, count
+        return following, first_position
+
+    def _offsets(self, target_lengths: Tensor) -> Tensor:
+        offsets = torch.empty(self.batch + 1, dtype=torch.int64, device=target_lengths.device)
+        tile = pick(tiles.OFFSETS, self.device, self.batch)
+        launch(
+            kernels_target.ctc_offsets_kernel, (1,), target_lengths, offsets, self.batch, self.targets.numel(),
+            tile=tile,
+        )  # fmt: skip
+        return offsets
 
     def vector(self, *tensors: Tensor) -> int:
         """Return the largest power of 2 that divides classes, strides and alignment: elements of one access."""
@@ -193,12 +214,6 @@ class _Storage:
         fits = 32 * half * positions <= _STORED_BYTES
         chunk = half + 1 if fits else math.isqrt(half) + 1
         return cls(chunk, chunk - 1 + half // chunk + 1 + kernels_recursion.EXTRA_ROWS.value)
-
-
-def _offsets(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Return where each concatenated target begins, and the end of the last, ``[N + 1]``; within ``targets``."""
-    ends = target_lengths.clamp(0, targets.numel()).cumsum(0).clamp(max=targets.numel())
-    return torch.nn.functional.pad(ends, (1, 0))
 
 
 def _is_dense(logits: Tensor) -> bool:
