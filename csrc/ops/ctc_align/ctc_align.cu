@@ -106,6 +106,7 @@ int64_t lay_out(Align& call, char* scratch) {
   Pieces pieces{scratch};
   p.target_starts = p.concatenated ? static_cast<int64_t*>(pieces.take((p.batch + 1) * 8)) : nullptr;
   p.log_sum = pieces.take(rows * real);
+  call.windows = call.band > 0 ? pieces.take(rows * sizeof(Window)) : nullptr;
   call.emissions = pieces.take((call.banded_rows ? rows * width : p.frames * (p.target_count + p.batch)) * real);
   // Groups of all utterances: each begins where the groups of all labels before it could end.
   const int64_t groups = p.target_count / kWarp + p.batch;

@@ -23,6 +23,7 @@ struct Align {
   void* total;      // [N]
 
   // Scratch, see lay_out.
+  void* windows;             // with a band: the first and the last position of each frame, [N, T]
   void* emissions;           // search scores of blank and labels
   uint32_t* moves;           // back pointers, see Moves
   uint32_t* skips;           // blocks: which labels may follow the one before without a blank, a bit each

@@ -5,29 +5,9 @@
 
 namespace lisa::ctc {
 
-// The positions that the band allows at a frame, by steps of one frame: a division of 64 bits costs 100 instructions.
-class Window {
-  int frames, labels, band;
-  int whole, part;  // t * labels / frames, and what is left over
-
- public:
-  // labels <= frames; band 0: none.
-  __device__ Window(int frames_, int labels_, int64_t band_, int t)
-      : frames(frames_), labels(labels_), band(band_ == 0 || band_ > labels_ ? labels_ : static_cast<int>(band_)) {
-    const int64_t product = int64_t{t} * labels;
-    whole = frames == 0 ? 0 : static_cast<int>(product / frames);
-    part = frames == 0 ? 0 : static_cast<int>(product % frames);
-  }
-  __device__ void advance() {
-    part += labels;
-    if (part >= frames) part -= frames, ++whole;
-  }
-  __device__ void retreat() {
-    part -= labels;
-    if (part < 0) part += frames, --whole;
-  }
-  __device__ int first() const { return larger(whole + (part > 0) - band, 0); }
-  __device__ int last() const { return smaller(whole + band, labels); }
+// Positions that the band allows at a frame, the last one included.
+struct alignas(8) Window {
+  int first, last;
 };
 
 // An utterance as the search takes it: without frames and labels if its lengths are at fault.
@@ -37,7 +17,7 @@ struct Aligned {
   int frames, labels;
   bool faulty;
 
-  // With fewer frames than labels there is no path, and no window.
+  // With fewer frames than labels there is no path.
   __device__ bool has_room() const { return labels <= frames; }
 };
 
@@ -51,6 +31,20 @@ __device__ inline Aligned aligned_of(const Align& call, int64_t n) {
   u.frames = u.faulty ? 0 : frames;
   u.labels = u.faulty ? 0 : u.target.labels;
   return u;
+}
+
+// Labels are not more than frames.
+__device__ inline Window window_at(const Align& call, const Aligned& u, int64_t t) {
+  if (call.band == 0) return {0, u.labels};
+  const int64_t product = t * u.labels;
+  const int64_t first = (product + u.frames - 1) / u.frames - call.band, last = product / u.frames + call.band;
+  return {static_cast<int>(larger<int64_t>(first, 0)), static_cast<int>(smaller<int64_t>(last, u.labels))};
+}
+
+// The same, as the row pass has left it: a division of 64 bits is a call, around which registers are spilled.
+__device__ inline Window window_of(const Align& call, const Aligned& u, int64_t t) {
+  if (call.band == 0) return {0, u.labels};
+  return static_cast<const Window*>(call.windows)[u.n * call.problem.frames + t];
 }
 
 __device__ inline bool is_star(const Align& call, int64_t label) { return call.has_star && label == call.star; }
@@ -70,7 +64,7 @@ struct Emissions {
   }
   __device__ Real* row(int64_t t) const { return rows + t * width; }
   // Slot of label 0.
-  __device__ int origin(const Window& window) const { return banded ? 1 - window.first() : 1; }
+  __device__ int origin(Window window) const { return banded ? 1 - window.first : 1; }
 };
 
 // Back pointers, three bits a position: the label was come onto, by skipping a blank; the blank was come onto.  Else
@@ -90,7 +84,7 @@ struct Moves {
     return static_cast<int>((2 * band + kWarp) / kWarp + 1);
   }
   // First group of a row.
-  __device__ int origin(const Window& window) const { return banded ? window.first() / kWarp : 0; }
+  __device__ int origin(Window window) const { return banded ? window.first / kWarp : 0; }
   __device__ uint32_t* group(int64_t t, int in_row) const { return rows + (t * groups + in_row) * kPlanes; }
 };
 

@@ -12,13 +12,20 @@ __device__ inline RealOf<In> star_score(const Align& call, const In* row, RealOf
   using Real = RealOf<In>;
   const int classes = static_cast<int>(call.problem.classes), blank = static_cast<int>(call.problem.blank);
   const int lane = RowThreads<kThreads>::lane();
-  Real max = -infinity<Real>(), sum = Real(0);
-  for (int c = lane; c < classes; c += kThreads)
-    if (c != blank) max = larger(to_real(row[c]), max);
+  const int lead = elements_past_boundary(row), step = kThreads * kVector<In>;
+  Real max = -infinity<Real>(), sum = Real(0), x[kVector<In>];
+  for (int first = lane * kVector<In> - lead; first < classes; first += step) {
+    load_elements(row, first, classes, true, -infinity<Real>(), x);
+#pragma unroll
+    for (int i = 0; i < kVector<In>; ++i) max = first + i == blank ? max : larger(x[i], max);
+  }
   max = reduce_row<kThreads>(max, Larger());
   if (max == -infinity<Real>()) return max;
-  for (int c = lane; c < classes; c += kThreads)
-    if (c != blank) sum += exp_of(to_real(row[c]) - max);
+  for (int first = lane * kVector<In> - lead; first < classes; first += step) {
+    load_elements(row, first, classes, true, -infinity<Real>(), x);
+#pragma unroll
+    for (int i = 0; i < kVector<In>; ++i) sum += first + i == blank ? Real(0) : exp_of(x[i] - max);
+  }
   const double total = reduce_row<kThreads>(static_cast<double>(sum), Sum());
   return ((max - row_max) + log_of_sum(total, Real(0))) - static_cast<Real>(call.star_penalty);
 }
@@ -39,10 +46,11 @@ __global__ void __launch_bounds__(kRowBlock, 2) ctc_align_rows_kernel(Align call
   const Real of_star = call.has_star ? star_score<kThreads>(call, row, statistics.max) : Real(0);
   if (!u.has_room()) return;
 
-  const Window window(u.frames, u.labels, call.band, static_cast<int>(at.t));
+  const Window window = window_at(call, u, at.t);
+  if (call.band > 0 && Row::lane() == 0) static_cast<Window*>(call.windows)[at.n * p.frames + at.t] = window;
   const Emissions<Real> emissions(call, u);
   Real* out = emissions.row(at.t);
-  const int origin = emissions.origin(window), end = origin + smaller(window.last() + 1, u.labels);
+  const int origin = emissions.origin(window), end = origin + smaller(window.last + 1, u.labels);
   const Real* priors = static_cast<const Real*>(call.log_priors);
   for (int slot = Row::lane(); slot < end; slot += kThreads) {
     const int64_t label = slot == 0 ? p.blank : label_at(p, u.target.start + slot - origin);

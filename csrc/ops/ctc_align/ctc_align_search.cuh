@@ -39,17 +39,18 @@ __device__ inline void finish(const Align& call, const Aligned& u, bool faulty, 
 // Emissions of a frame as a lane of a warp takes them: the blank's, and its label's in each group.
 template <typename Real, int kGroups>
 struct FrameEmissions {
+  Window window;
   Real blank, label[kGroups];
 
-  __device__ void load(const Emissions<Real>& emissions, const Window& window, int64_t t, int labels) {
+  __device__ void load(const Align& call, const Aligned& u, const Emissions<Real>& emissions, int64_t t) {
+    window = window_of(call, u, t);
     const Real* row = emissions.row(t);
-    const int origin = emissions.origin(window), first = window.first();
-    const int last = smaller(window.last(), labels - 1);
+    const int origin = emissions.origin(window), last = smaller(window.last, u.labels - 1);
     blank = row[0];
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const int j = k * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-      label[k] = j >= first && j <= last ? row[origin + j] : -infinity<Real>();
+      label[k] = j >= window.first && j <= last ? row[origin + j] : -infinity<Real>();
     }
   }
 };
@@ -76,13 +77,11 @@ __global__ void __launch_bounds__(kWarp) ctc_align_warp_kernel(Align call, int m
   const Emissions<Real> emissions(call, u);
   const Moves moves(call, u);
   const int frames = faulty || !u.has_room() ? 0 : u.frames;
-  Window window(u.frames, u.labels, call.band, 0), window_ahead = window;
   FrameEmissions<Real, kGroups> ahead[kAhead];
 #pragma unroll
   for (int slot = 0; slot < kAhead; ++slot) {
     if (slot >= frames) break;
-    ahead[slot].load(emissions, window_ahead, slot, u.labels);
-    window_ahead.advance();
+    ahead[slot].load(call, u, emissions, slot);
   }
   for (int done = 0; done < frames; done += kAhead) {
 #pragma unroll
@@ -90,11 +89,8 @@ __global__ void __launch_bounds__(kWarp) ctc_align_warp_kernel(Align call, int m
       const int t = done + slot;
       if (t >= frames) break;
       const FrameEmissions<Real, kGroups> scores = ahead[slot];
-      if (t + kAhead < frames) {
-        ahead[slot].load(emissions, window_ahead, t + kAhead, u.labels);
-        window_ahead.advance();
-      }
-      const int first = window.first(), last = window.last();
+      if (t + kAhead < frames) ahead[slot].load(call, u, emissions, t + kAhead);
+      const int first = scores.window.first, last = scores.window.last;
       constexpr int kWords = kGroups * Moves::kPlanes, kStores = (kWords + kWarp - 1) / kWarp;
       uint32_t words[kStores] = {};
       double here = __shfl_sync(kAllLanes, label[kGroups - 1], (lane + kWarp - 1) % kWarp);
@@ -118,14 +114,13 @@ __global__ void __launch_bounds__(kWarp) ctc_align_warp_kernel(Align call, int m
         }
       }
       // Words of groups from the row's first on.
-      const int skipped = moves.origin(window) * Moves::kPlanes;
+      const int skipped = moves.origin(scores.window) * Moves::kPlanes;
       const int end = (last / kWarp + 1) * Moves::kPlanes;
 #pragma unroll
       for (int i = 0; i < kStores; ++i) {
         const int word = i * kWarp + lane;
         if (word >= skipped && word < end) moves.group(t, 0)[word - skipped] = words[i];
       }
-      window.advance();
     }
   }
   __syncwarp();
@@ -133,20 +128,20 @@ __global__ void __launch_bounds__(kWarp) ctc_align_warp_kernel(Align call, int m
   double last_label = -infinity<double>(), last_blank = -infinity<double>();
 #pragma unroll
   for (int k = 0; k < kGroups; ++k) {
-    if ((u.labels - 1) / kWarp == k && u.labels > 0) last_label = label[k];
-    if (u.labels / kWarp == k) last_blank = blank[k];
+    const double of_label = __shfl_sync(kAllLanes, label[k], (u.labels + kWarp - 1) % kWarp);
+    const double of_blank = __shfl_sync(kAllLanes, blank[k], u.labels % kWarp);
+    if (u.labels > 0 && (u.labels - 1) / kWarp == k) last_label = of_label;
+    if (u.labels / kWarp == k) last_blank = of_blank;
   }
-  last_label = __shfl_sync(kAllLanes, last_label, (u.labels + kWarp - 1) % kWarp);
-  last_blank = __shfl_sync(kAllLanes, last_blank, u.labels % kWarp);
   const bool has_path = u.has_room();
   finish<Real>(call, u, faulty, has_path ? last_label : -infinity<double>(),
                has_path ? last_blank : -infinity<double>());
 }
 
-constexpr int kSearchThreads = 1024;
+constexpr int kSearchThreads = 512;
 constexpr int kSearchWarps = kSearchThreads / kWarp;
-// Groups of a warp whose emissions are fetched a frame ahead: with all warps, 2048 positions.
-constexpr int kGroupsAhead = 2;
+// Groups of a warp whose emissions are fetched a frame ahead: with all warps, 1536 positions.
+constexpr int kGroupsAhead = 3;
 
 // States in rings of positions; a frame reads those of the frame before within that one's window.
 struct RingStates {
@@ -162,7 +157,7 @@ struct RingStates {
 struct GroupsOfWarp {
   int next, end;
 
-  __device__ GroupsOfWarp(const Window& window, int warp) : next(window.first() / kWarp), end(window.last() / kWarp) {
+  __device__ GroupsOfWarp(Window window, int warp) : next(window.first / kWarp), end(window.last / kWarp) {
     next += (warp - next % kSearchWarps + kSearchWarps) % kSearchWarps;
   }
 };
@@ -195,30 +190,32 @@ __global__ void __launch_bounds__(kSearchThreads) ctc_align_block_kernel(Align c
   const Emissions<Real> emissions(call, u);
   const Moves moves(call, u);
   const int frames = faulty || !u.has_room() ? 0 : u.frames;
-  Window window(u.frames, u.labels, call.band, 0);
+  Window window{0, 0}, window_ahead{0, 0};
   Real blank_ahead = Real(0), labels_ahead[kGroupsAhead] = {};
-  const auto emission = [&](const Window& of, int64_t t, int group) {
+  const auto emission = [&](Window of, int64_t t, int group) {
     const int j = group * kWarp + lane;
-    return j >= of.first() && j <= smaller(of.last(), u.labels - 1) ? emissions.row(t)[emissions.origin(of) + j]
-                                                                    : -infinity<Real>();
+    return j >= of.first && j <= smaller(of.last, u.labels - 1) ? emissions.row(t)[emissions.origin(of) + j]
+                                                                : -infinity<Real>();
   };
-  const auto fetch = [&](const Window& of, int64_t t) {
+  const auto fetch = [&](int64_t t) {
+    window_ahead = window_of(call, u, t);
     blank_ahead = emissions.row(t)[0];
-    const GroupsOfWarp groups(of, warp);
+    const GroupsOfWarp groups(window_ahead, warp);
 #pragma unroll
-    for (int i = 0; i < kGroupsAhead; ++i) labels_ahead[i] = emission(of, t, groups.next + i * kSearchWarps);
+    for (int i = 0; i < kGroupsAhead; ++i) labels_ahead[i] = emission(window_ahead, t, groups.next + i * kSearchWarps);
   };
-  if (frames > 0) fetch(window, 0);
+  if (frames > 0) fetch(0);
   for (int t = 0; t < frames; ++t) {
-    const Real blank_score = blank_ahead, label_scores[kGroupsAhead] = {labels_ahead[0], labels_ahead[1]};
-    Window next = window;
-    next.advance();
-    if (t + 1 < frames) fetch(next, t + 1);
+    const Real blank_score = blank_ahead;
+    Real label_scores[kGroupsAhead];
+#pragma unroll
+    for (int i = 0; i < kGroupsAhead; ++i) label_scores[i] = labels_ahead[i];
+    window = window_ahead;
+    if (t + 1 < frames) fetch(t + 1);
     const GroupsOfWarp groups(window, warp);
-    after.first = window.first(), after.last = window.last();
-    for (int i = 0, group = groups.next; group <= groups.end; ++i, group += kSearchWarps) {
+    after.first = window.first, after.last = window.last;
+    const auto search = [&](int group, Real label_score) {
       const int j = group * kWarp + lane;
-      const Real label_score = i == 0 ? label_scores[0] : (i == 1 ? label_scores[1] : emission(window, t, group));
       const Step s = step(before.label(j), before.blank(j), before.label(j - 1), skips[group] >> lane & 1);
       if (j >= after.first && j <= after.last) {
         after.labels[j & after.mask] = s.label + static_cast<double>(label_score);
@@ -227,16 +224,20 @@ __global__ void __launch_bounds__(kSearchThreads) ctc_align_block_kernel(Align c
       const uint32_t onto_label = __ballot_sync(kAllLanes, s.onto_label);
       const uint32_t by_skip = __ballot_sync(kAllLanes, s.by_skip);
       const uint32_t onto_blank = __ballot_sync(kAllLanes, s.onto_blank);
-      if (lane < Moves::kPlanes)
-        moves.group(t, group - moves.origin(window))[lane] = lane == Moves::kOntoLabel ? onto_label
-                                                             : lane == Moves::kBySkip  ? by_skip
-                                                                                       : onto_blank;
+      const uint32_t word = lane == Moves::kOntoLabel ? onto_label : lane == Moves::kBySkip ? by_skip : onto_blank;
+      if (lane < Moves::kPlanes) moves.group(t, group - moves.origin(window))[lane] = word;
+    };
+#pragma unroll
+    for (int i = 0; i < kGroupsAhead; ++i) {
+      const int group = groups.next + i * kSearchWarps;
+      if (group <= groups.end) search(group, label_scores[i]);
     }
+    for (int group = groups.next + kGroupsAhead * kSearchWarps; group <= groups.end; group += kSearchWarps)
+      search(group, emission(window, t, group));
     __syncthreads();
     const RingStates done = before;
     before = after;
     after = done;
-    window = next;
   }
   if (warp > 0) return;
   const bool has_path = u.has_room();

@@ -5,38 +5,38 @@
 
 namespace lisa::ctc {
 
-// Frames whose back pointers are fetched at once: those of the two groups of positions that the path may be in.
-constexpr int kTraced = 16;
-constexpr int kWordsOfAFrame = 2 * Moves::kPlanes;
-constexpr int kTracedWords = kTraced * kWordsOfAFrame / kWarp;
+// Frames whose back pointers are fetched at once, each by two lanes: in so many frames a path does not leave two
+// groups.
+constexpr int kTraced = kWarp / 2;
 
-// The words of a piece of kTraced frames, spread over the lanes.
+// The back pointers of kTraced frames: those of `back` frames before the last, in the group where the path is in the
+// last one and in the group below, are with lanes 2 * back and 2 * back + 1.
 class TracedMoves {
-  uint32_t words[kTracedWords];
+  uint32_t onto_label = 0, by_skip = 0, onto_blank = 0;
   int upper;  // group
 
- public:
-  // `last` is the piece's last frame, whose window is given; the path is at position j there.
-  __device__ TracedMoves(const Moves& moves, const Align& call, const Aligned& u, int last, int j) : upper(j / kWarp) {
-    const int lane = threadIdx.x % kWarp;
-#pragma unroll
-    for (int i = 0; i < kTracedWords; ++i) {
-      const int at = i * kWarp + lane, t = last - at / kWordsOfAFrame, group = upper - at / Moves::kPlanes % 2;
-      words[i] = 0;
-      if (t < 0) continue;
-      const Window window(u.frames, u.labels, call.band, t);
-      if (group >= window.first() / kWarp && group <= window.last() / kWarp)
-        words[i] = moves.group(t, group - moves.origin(window))[at % Moves::kPlanes];
-    }
+  // The same for all lanes.
+  __device__ bool is_set(uint32_t word, int back, int j) const {
+    return __shfl_sync(kAllLanes, word, 2 * back + upper - j / kWarp) >> j % kWarp & 1;
   }
-  // Of the frame `back` frames before the last; the same for all lanes.
-  __device__ bool is_set(int back, int j, int plane) const {
-    const int at = back * kWordsOfAFrame + (upper - j / kWarp) * Moves::kPlanes + plane;
-    uint32_t word = words[0];
-#pragma unroll
-    for (int i = 1; i < kTracedWords; ++i)
-      if (at / kWarp == i) word = words[i];
-    return __shfl_sync(kAllLanes, word, at % kWarp) >> j % kWarp & 1;
+
+ public:
+  // `last` is the last frame; the path is at position j there.
+  __device__ TracedMoves(const Moves& moves, const Align& call, const Aligned& u, int last, int j) : upper(j / kWarp) {
+    const int lane = threadIdx.x % kWarp, t = last - lane / 2, group = upper - lane % 2;
+    if (t < 0) return;
+    const Window window = window_of(call, u, t);
+    if (group < window.first / kWarp || group > window.last / kWarp) return;
+    const uint32_t* words = moves.group(t, group - moves.origin(window));
+    onto_label = words[Moves::kOntoLabel], by_skip = words[Moves::kBySkip], onto_blank = words[Moves::kOntoBlank];
+  }
+  // Goes back by a frame.
+  __device__ void follow(int back, int& j, bool& on_label) const {
+    const bool moved = is_set(on_label ? onto_label : onto_blank, back, j), skipped = is_set(by_skip, back, j);
+    if (!moved) return;
+    const bool goes_down = !on_label || skipped;
+    on_label = goes_down;
+    j -= goes_down;
   }
 };
 
@@ -59,16 +59,11 @@ __device__ inline void trace(const Align& call, const Aligned& u, bool faulty, b
     bool own_is_label = false;
     for (int back = 0; back < kTraced && back <= last; ++back) {
       if (back == lane) own_position = j, own_is_label = on_label;
-      const bool moved = traced.is_set(back, j, on_label ? Moves::kOntoLabel : Moves::kOntoBlank);
-      const bool by_skip = traced.is_set(back, j, Moves::kBySkip);
-      if (!moved) continue;
-      const bool goes_down = !on_label || by_skip;
-      on_label = goes_down;
-      j -= goes_down;
+      traced.follow(back, j, on_label);
     }
     const int t = last - lane;
     if (lane >= kTraced || t < 0) continue;
-    const Window window(u.frames, u.labels, call.band, t);
+    const Window window = window_of(call, u, t);
     const int64_t label = own_is_label ? label_at(p, u.target.start + own_position) : p.blank;
     const int slot = own_is_label ? emissions.origin(window) + own_position : 0;
     const double score = static_cast<double>(emissions.row(t)[slot]) - static_cast<double>(log_sum[t]);
