@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "ctc_cuda.h"
+#include "ctc_gradient.cuh"
 #include "ctc_meeting.cuh"
 #include "ctc_occupancy.cuh"
 #include "ctc_plans.cuh"

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kOccupancyThreads) ctc_occupancy_kernel(Forwar
   const Slot* sorted = static_cast<const Slot*>(p.sorted_slots) + u.target.position;
   for (int i = lane; i < slots; i += kWarp) {
     Real share;
-    if (sum_of_class(p, sorted, slots, i, posterior, share)) out[sorted[i].class_number] = share;
+    if (sum_of_class(p.classes, sorted, slots, i, posterior, share)) out[sorted[i].class_number] = share;
   }
 }
 

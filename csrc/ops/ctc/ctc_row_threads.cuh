@@ -91,4 +91,57 @@ __device__ inline void store_elements(Out* row, int first, int count, const Real
     if (first + i >= 0 && first + i < count) row[first + i] = rounded.elements[i];
 }
 
+// How elements [begin, end) of a row lie on 128-bit boundaries: first the head, then whole vectors, then the tail. Head
+// and tail together are fewer elements than a warp has lanes.
+struct Span {
+  int begin, end;
+  int first;    // element of the first vector
+  int vectors;  // may be 0
+
+  // `boundary` is an element, perhaps outside of the row, that lies on one.
+  template <typename In>
+  static __device__ Span of(int begin, int end, int boundary) {
+    const int past = (begin - boundary) % kVector<In>;
+    const int first = smaller(past ? begin + kVector<In> - past : begin, end);
+    return {begin, end, first, (end - first) / kVector<In>};
+  }
+  template <typename In>
+  __device__ int last() const {
+    return first + vectors * kVector<In>;
+  }
+  // The lane's element of head or tail, or -1.
+  template <typename In>
+  __device__ int edge(int lane) const {
+    if (begin + lane < first) return begin + lane;
+    const int element = last<In>() + lane - (first - begin);
+    return element < end ? element : -1;
+  }
+};
+
+// Whole accesses of 128 bits.
+template <int kCount, typename In>
+__device__ inline void load_vectors(const In* p, RealOf<In> (&out)[kCount]) {
+  constexpr int kAccesses = kCount / kVector<In>;
+  static_assert(kAccesses * kVector<In> == kCount, "whole accesses");
+  union {
+    uint4 words[kAccesses];
+    In elements[kCount];
+  } loaded;
+#pragma unroll
+  for (int a = 0; a < kAccesses; ++a) loaded.words[a] = reinterpret_cast<const uint4*>(p)[a];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] = to_real(loaded.elements[i]);
+}
+
+template <typename Out>
+__device__ inline void store_vector(Out* p, const RealOf<Out> (&in)[kVector<Out>]) {
+  union {
+    uint4 words;
+    Out elements[kVector<Out>];
+  } rounded;
+#pragma unroll
+  for (int i = 0; i < kVector<Out>; ++i) from_real(in[i], rounded.elements[i]);
+  *reinterpret_cast<uint4*>(p) = rounded.words;
+}
+
 }  // namespace lisa::ctc

@@ -1,4 +1,4 @@
-// Dense passes over rows of logits: statistics and emissions, and the gradient.
+// The dense pass over the logits in forward: statistics of each row, and emissions.
 #pragma once
 #include "ctc_row_threads.cuh"
 #include "ctc_target.cuh"
@@ -30,33 +30,37 @@ __device__ inline float log_of_sum(double sum, float) {
 template <int kThreads, typename In>
 __device__ inline RowStatistics<RealOf<In>> row_statistics(const In* row, int classes) {
   using Real = RealOf<In>;
-  constexpr int kTile = kThreads * kHeld<In> * kVector<In>;
-  const int lead = elements_past_boundary(row), lane = RowThreads<kThreads>::lane();
+  constexpr int kStep = kThreads * kHeld<In>;
+  const int lane = RowThreads<kThreads>::lane();
+  const Span span = Span::of<In>(0, classes, -elements_past_boundary(row));
+  const int edge = span.edge<In>(lane);
   const Real lowest = -infinity<Real>();
-  Real max = lowest, sum = Real(0);
-  for (int tile = 0; tile < classes + lead; tile += kTile) {
+  Real max = lowest, sum = Real(0), at_edge = edge < 0 ? lowest : to_real(row[edge]);
+  for (int done = 0; done == 0 || done < span.vectors; done += kStep) {
     Real x[kHeld<In>][kVector<In>];
-    Real largest = max;
+    Real largest = larger(at_edge, max);
 #pragma unroll
     for (int h = 0; h < kHeld<In>; ++h) {
-      const int first = tile + (h * kThreads + lane) * kVector<In> - lead;
-      load_elements(row, first, classes, true, lowest, x[h]);
+      const int vector = done + h * kThreads + lane;
+#pragma unroll
+      for (int i = 0; i < kVector<In>; ++i) x[h][i] = lowest;
+      if (vector < span.vectors) load_vectors(row + span.first + vector * kVector<In>, x[h]);
 #pragma unroll
       for (int i = 0; i < kVector<In>; ++i) largest = larger(x[h][i], largest);
     }
     largest = reduce_row<kThreads>(largest, Larger());
     // Of nothing but -inf up to here the sum is 0, and NaN if there was a NaN.
     const Real origin = largest == lowest ? Real(0) : largest;
-    Real sums[kVector<In>] = {};
+    Real sums[kVector<In>] = {exp_of(at_edge - origin)};
 #pragma unroll
     for (int h = 0; h < kHeld<In>; ++h)
 #pragma unroll
       for (int i = 0; i < kVector<In>; ++i) sums[i] += exp_of(x[h][i] - origin);
-    Real tile_sum = Real(0);
+    Real step_sum = Real(0);
 #pragma unroll
-    for (int i = 0; i < kVector<In>; ++i) tile_sum += sums[i];
-    sum = tile == 0 ? tile_sum : sum * exp_of(max - origin) + tile_sum;
-    max = largest;
+    for (int i = 0; i < kVector<In>; ++i) step_sum += sums[i];
+    sum = done == 0 ? step_sum : sum * exp_of(max - origin) + step_sum;
+    max = largest, at_edge = lowest;
   }
   const double total = reduce_row<kThreads>(static_cast<double>(sum), Sum());
   // A row of nothing but -inf has no softmax.
@@ -103,62 +107,6 @@ __global__ void __launch_bounds__(kRowBlock, 2) ctc_emissions_kernel(Forward cal
     out[slot] = statistics.log_sum == statistics.log_sum
                     ? emission_of(to_real(row[is_class(p, label) ? label : p.blank]), statistics)
                     : Scaled<Real>{not_a_number(Real(0)), 0};
-  }
-}
-
-// grad = weight * (softmax - occupancy): one read of the logits, one write of the gradient.
-template <typename Out, int kThreads>
-__global__ void __launch_bounds__(kRowBlock, 2) ctc_gradient_kernel(Backward call) {
-  using Real = RealOf<Out>;
-  using Row = RowThreads<kThreads>;
-  const Problem& p = call.problem;
-  const int64_t index = int64_t{blockIdx.x} * Row::kRows + threadIdx.x / kThreads;
-  if (index >= p.frames * p.batch) return;
-  const RowIndex at = row_index(p, index);
-  const int classes = static_cast<int>(p.classes), lane = Row::lane();
-  const RowStatistics<Real> row{static_cast<const Real*>(p.row_max)[at.t * p.batch + at.n],
-                                static_cast<const Real*>(p.log_sum)[at.t * p.batch + at.n]};
-  Out* grad = static_cast<Out*>(call.grad_logits) + at.t * call.grad_stride_t + at.n * call.grad_stride_n;
-  const int lead = elements_past_boundary(grad);
-
-  if (!(row.log_sum < infinity<Real>())) {
-    Real filler[kVector<Out>];
-#pragma unroll
-    for (int i = 0; i < kVector<Out>; ++i) filler[i] = row.log_sum != row.log_sum ? row.log_sum : Real(0);
-    for (int first = lane * kVector<Out> - lead; first < classes; first += kThreads * kVector<Out>)
-      store_elements(grad, first, classes, filler);
-    return;
-  }
-
-  const Out* logits = static_cast<const Out*>(p.logits) + at.t * p.stride_t + at.n * p.stride_n;
-  const bool logits_aligned = elements_past_boundary(logits) == lead;
-  const Real weight = static_cast<const Real*>(call.grad_loss)[at.n];
-  // 1 / sum, exact to half an ulp near 1: there softmax and occupancy of a confident model cancel.
-  const Real scale = Real(1) + expm1_of(-row.log_sum);
-  const Real* occupancy = static_cast<const Real*>(p.occupancy);
-  if (p.by_class) occupancy += (at.n * p.frames + at.t) * p.classes;
-  const bool occupancy_aligned = elements_past_boundary(occupancy) == lead % kVector<Real>;
-  for (int first = lane * kVector<Out> - lead; first < classes; first += kThreads * kVector<Out>) {
-    Real x[kVector<Out>], share[kVector<Out>] = {};
-    load_elements(logits, first, classes, logits_aligned, row.max, x);
-    if (p.by_class) load_elements(occupancy, first, classes, occupancy_aligned, Real(0), share);
-#pragma unroll
-    // Times the upstream gradient last: where softmax and occupancy cancel, their roundings are all that is left.
-    for (int i = 0; i < kVector<Out>; ++i) x[i] = (exp_of(x[i] - row.max) * scale - share[i]) * weight;
-    store_elements(grad, first, classes, x);
-  }
-  if (p.by_class) return;
-
-  // The few classes of the target over what other threads wrote.
-  Row::sync();
-  const Target target = target_of(p, at.n);
-  const Slot* sorted = static_cast<const Slot*>(p.sorted_slots) + target.position;
-  occupancy += row_of(p, target, target.labels, at.t);
-  for (int i = lane; i <= target.labels; i += kThreads) {
-    Real share;
-    if (!sum_of_class(p, sorted, target.labels + 1, i, occupancy, share)) continue;
-    const int32_t c = sorted[i].class_number;
-    from_real((exp_of(to_real(logits[c]) - row.max) * scale - share) * weight, grad[c]);
   }
 }
 

@@ -128,10 +128,10 @@ static __global__ void __launch_bounds__(kSortThreads) ctc_sort_kernel(Problem p
 // The sum of a frame's occupancies over all slots of one class, in the order of the slots, if entry `i` is the first of
 // its class; returns whether it is.
 template <typename Real>
-__device__ inline bool sum_of_class(const Problem& p, const Slot* sorted, int slots, int i, const Real* occupancy,
+__device__ inline bool sum_of_class(int64_t classes, const Slot* sorted, int slots, int i, const Real* occupancy,
                                     Real& sum) {
   const int32_t own = sorted[i].class_number;
-  if (own >= p.classes || (i > 0 && sorted[i - 1].class_number == own)) return false;
+  if (own >= classes || (i > 0 && sorted[i - 1].class_number == own)) return false;
   sum = Real(0);
   for (; i < slots && sorted[i].class_number == own; ++i) sum += occupancy[sorted[i].slot];
   return true;
