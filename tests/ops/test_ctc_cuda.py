@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ SPEC = select(["ctc_loss"])[0]
 pytestmark = pytest.mark.skipif(why_no_host_ops() is not None, reason=f"needs {why_no_host_ops()}")
 needs_nvcc = pytest.mark.skipif(why_no_emulated_ops() is not None, reason=f"needs nvcc: {why_no_emulated_ops()}")
 
-# A warp takes 32, 64, ... 512 labels (fp64: 32 to 128); a strip of a block takes 1024 (fp64: 256).
+# A warp takes 32, 64, ... 256 labels (fp64: 32 and 64); a strip of a block takes 1024 (fp64: 256).
 LABELS = [(0, 5), (1, 1), (1, 2), (1, 7), (31, 64), (32, 65), (33, 67), (65, 140), (129, 263), (257, 520)]
 LONG_LABELS = [(512, 1030), (513, 1031), (1024, 2060), (1025, 2063), (1100, 2200)]
 
@@ -75,6 +76,18 @@ def test_targets_of_few_labels_beside_many_classes(labels, frames):
 def test_long_targets_go_from_warps_to_blocks_and_strips(labels, frames):
     inputs = problem(labels, frames, batch=1)
     check(on_host(*inputs), expected(*inputs), frames)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("classes", [2, 3, 7, 8, 9, 15, 17, 1021, 1027])
+def test_rows_begin_and_end_anywhere_between_boundaries(classes, dtype):
+    """Of 128 bits, as the first row of a larger tensor and one element later; of a warp and of a block."""
+    logits, *rest = problem(1, 3, classes=classes)
+    for before in (0, 1):
+        room = torch.full((*logits.shape[:2], classes + before + 2), float("nan"), dtype=dtype)
+        view = room[:, :, before : before + classes]
+        view.copy_(logits)
+        check(on_host(view, *rest), expected(view, *rest), 3)
 
 
 @pytest.mark.parametrize(("labels", "frames"), [(3, 9), (33, 90), (520, 1100)])
@@ -176,6 +189,32 @@ def test_the_compiled_kernels_in_the_emulator_agree(labels, frames):
     check(got, expected(logits, *rest), frames)
 
 
+@needs_nvcc
+@pytest.mark.prove
+@pytest.mark.parametrize(("classes", "labels"), [(1001, 8), (4003, 30)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_logit_is_read_once_a_direction_and_each_gradient_written_once(classes, labels, dtype):
+    """In the compiled kernels; neither size is a multiple of 128 bits.  Emissions look at the row once more, cached."""
+    with emulated_kernels("sm_80") as reports, lisa_kernels.use_backend("cuda"):
+        logits, *rest = problem(labels, 2 * labels, classes=classes, dtype=dtype)
+        leaf = logits.requires_grad_()
+        loss = lisa_kernels.ctc_loss(leaf, *rest, reduction="sum")
+        forward = len(reports)
+        (grad,) = torch.autograd.grad(loss, leaf)
+    compulsory = logits.numel() * logits.element_size()
+    looked_at = logits.shape[0] * logits.shape[1] * (labels + 1) * logits.element_size()
+    assert compulsory <= asked(reports[:forward], logits).loaded <= compulsory + looked_at <= 1.05 * compulsory
+    assert asked(reports[forward:], logits).loaded == compulsory
+    assert asked(reports[forward:], grad).stored == compulsory
+
+
+def asked(reports, tensor):
+    """What launches asked of a tensor that lies alone."""
+    found = [a for r in reports for a in r.traffic if a.start <= tensor.data_ptr() < a.start + a.size]
+    assert all(a.size == tensor.numel() * tensor.element_size() for a in found)
+    return SimpleNamespace(loaded=sum(a.loaded for a in found), stored=sum(a.stored for a in found))
+
+
 _MUTANT = """
 import pathlib, sys, torch
 import lisa_kernels
@@ -194,6 +233,7 @@ with host_kernels([pathlib.Path(sys.argv[1])]), lisa_kernels.use_backend("cuda")
         ("ctc_walk.cuh", "skips |= 1u << k;", "skips |= 0u;"),
         ("ctc_walk.cuh", "entering = states.lead;", "entering = scaled_zero<Real>();"),
         ("ctc_rows.cuh", "out[slot] =", "out[slot == 1 ? 2 : slot] ="),
+        ("ctc_rows.cuh", "at_edge = edge < 0 ?", "at_edge = edge < 1 ?"),
     ],
 )
 def test_a_wrong_line_is_caught(file, right, wrong, tmp_path):

@@ -14,7 +14,7 @@ struct Plans<float> {
 };
 template <>
 struct Plans<double> {
-  static constexpr int kMostPairs = 4;
+  static constexpr int kMostPairs = 2;
   using Block = Plan<double, 2, 4>;
 };
 

@@ -186,6 +186,8 @@ class Strip {
   using Real = typename P::Real;
   static constexpr int kPairs = P::kPairs, kAhead = P::kAhead;
   static constexpr bool kPosterior = kLeaves == Leaves::kPosteriors;
+  // Frames whose posteriors a lane holds before it stores them: 8 registers.
+  static constexpr int kTogether = kAhead * kPairs * static_cast<int>(sizeof(Real)) <= 32 ? kAhead : 1;
 
  public:
   __device__ Strip(const Lattice<Real>& lattice, const Direction<Real>& direction, const Steps<Real>& steps, int strip,
@@ -221,30 +223,22 @@ class Strip {
     int done = 0;
     // While all that is fetched ahead exists, nothing is asked frame by frame.
     for (; count - done >= 2 * kAhead; done += kAhead) {
-      Real in_blanks[kAhead];
+      Posteriors posteriors[kTogether];
 #pragma unroll
       for (int slot = 0; slot < kAhead; ++slot) {
-        in_blanks[slot] = step(slot, done + slot, true);
+        step(slot, done + slot, true, posteriors[slot % kTogether]);
         if ((done + slot + 1) % kFramesPerNormalisation == 0) states_.normalise();
-      }
-      if constexpr (kPosterior) {
-        constexpr int kLanes = kWarp / kAhead;
-        const Real sum = reduce_each(in_blanks);
-        const int slot = P::lane() / kLanes;
-        if (P::lane() % kLanes == 0) store_part(frame_ + slot * frame_step_, sum);
-        frame_ += kAhead * frame_step_;
+        if constexpr (kPosterior)
+          if ((slot + 1) % kTogether == 0) store(posteriors);
       }
     }
     while (done < count) {
       const int end = smaller(count, done + kFramesPerNormalisation - done % kFramesPerNormalisation);
 #pragma unroll 1
       for (; done < end; ++done) {
-        const Real in_blanks = step(done % kAhead, done, done + kAhead < count);
-        if constexpr (kPosterior) {
-          const Real sum = reduce_warp(in_blanks, Sum());
-          if (P::lane() == 0) store_part(frame_, sum);
-          frame_ += frame_step_;
-        }
+        Posteriors posteriors[1];
+        step(done % kAhead, done, done + kAhead < count, posteriors[0]);
+        if constexpr (kPosterior) store(posteriors);
       }
       states_.normalise();
     }
@@ -259,8 +253,32 @@ class Strip {
   }
   // Whether the label of the next pair may follow that of pair k without a blank.
   __device__ bool skips(int k) const { return skips_ >> k & 1; }
-  __device__ void store_part(int frame, Real sum) {
-    lattice_.blank_parts[frame * lattice_.parts + strip_ * P::kWarps + P::warp()] = sum;
+
+  // Of one frame: the lane's labels, and its part of blank.
+  struct Posteriors {
+    Real label[kPairs], blank;
+  };
+  // Those of the next kCount frames together: a branch and the latency of five shuffles for all of them.
+  template <int kCount>
+  __device__ void store(const Posteriors (&posteriors)[kCount]) {
+    constexpr int kLanes = kWarp / kCount;
+    Real blanks[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) blanks[i] = posteriors[i].blank;
+    const Real sum = reduce_each(blanks);
+    if (P::lane() % kLanes == 0) {
+      const int frame = frame_ + P::lane() / kLanes * frame_step_;
+      lattice_.blank_parts[frame * lattice_.parts + strip_ * P::kWarps + P::warp()] = sum;
+    }
+#pragma unroll
+    for (int k = 0; k < kPairs; ++k) {
+      if (first_ + k >= labels_) break;
+      Real* out = posteriors_ + k * frame_step_;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i, out += frame_step_ * (labels_ + 1)) *out = posteriors[i].label[k];
+    }
+    posteriors_ += kCount * frame_step_ * (labels_ + 1);
+    frame_ += kCount * frame_step_;
   }
 
   // What enters the lane's first pair from the pair below.
@@ -280,16 +298,14 @@ class Strip {
     return first_ == 0 ? states_.lead : enters;
   }
 
-  // One frame; returns this lane's part of the posterior of blank, if that is wanted.
-  __device__ Real step(int slot, int index, bool fetches) {
+  // One frame.
+  __device__ void step(int slot, int index, bool fetches, [[maybe_unused]] Posteriors& posteriors) {
     __pipeline_wait_prior(kAhead - 1);
     Scaled<Real> to_blank = states_.to_blank(kPairs - 1);
     const Scaled<Real> enters = entering(skips(kPairs - 1) ? to_blank : states_.blank[kPairs - 1], index);
-
-    Real in_blanks = Real(0);
     if constexpr (kPosterior) {
       const Real in_lead = joint(states_.lead, fetch_.other_last_blank(slot), steps_.total_exponent);
-      in_blanks = first_ == 0 ? in_lead : Real(0);
+      posteriors.blank = first_ == 0 ? in_lead : Real(0);
     }
     const Scaled<Real> blank_emission = fetch_.blank_emission(slot);
     states_.lead = emit(states_.lead, blank_emission);
@@ -302,22 +318,19 @@ class Strip {
       if constexpr (kPosterior) {
         // Beyond the target as well, and dropped: without branches.
         const Real in_blank = joint(to_blank, fetch_.other_blank(slot, k), steps_.total_exponent);
-        const Real in_label = joint(to_label, fetch_.other_label(slot, k), steps_.total_exponent);
-        in_blanks += first_ + k < labels_ ? in_blank : Real(0);
-        if (first_ + k < labels_) posteriors_[k * frame_step_] = in_label;
+        posteriors.blank += first_ + k < labels_ ? in_blank : Real(0);
+        posteriors.label[k] = joint(to_label, fetch_.other_label(slot, k), steps_.total_exponent);
       }
       states_.blank[k] = emit(to_blank, blank_emission);
       states_.label[k] = emit(to_label, fetch_.emission(slot, k));
       to_blank = below;
     }
-    if constexpr (kPosterior) posteriors_ += frame_step_ * (labels_ + 1);
     if constexpr (kLeaves == Leaves::kStates) {
       states_.store(kept_, first_, labels_);
       kept_ += lattice_.row_width();
     }
     if (fetches) fetch_.start(slot);
     __pipeline_commit();
-    return in_blanks;
   }
 
   const Lattice<Real>& lattice_;
