@@ -11,7 +11,7 @@ import torch
 import lisa_kernels
 from bench.memory import peak_bytes
 from lisa_kernels.core.registry import select
-from lisa_kernels.ops.ctc import native_impl
+from lisa_kernels.ops.ctc import native_impl, reference
 from lisa_kernels.testing import assert_matches, same_bits
 from lisa_kernels.testing.cuda.ops import (
     emulated_kernels,
@@ -176,6 +176,92 @@ def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
     assert (grad[:, 1] == 0).all() if fault == "negative frames" else grad[:, 1].isnan().any()
     assert same_bits(loss[0], clean[0])
     assert same_bits(grad[:, 0], clean_grad[:, 0])
+
+
+# Star, priors, entropy, consistency, over the logits.
+OPTIONS = {
+    "priors": (None, True, False, False, False),
+    "star": (-1, False, False, False, False),
+    "entropy": (None, False, True, False, False),
+    "consistency": (None, False, False, True, False),
+    "over the logits": (None, False, False, False, True),
+    "all": (10_000, True, True, True, True),
+}
+
+
+def terms_and_gradient(module, logits, options, *, fault=False):
+    """Forward and backward of a backend's module, of utterances that just fit, do not fit, and have room."""
+    star, with_priors, entropy, consistency, overwrites = options
+    frames, batch, classes = logits.shape
+    targets = random_targets(classes, batch, 6)
+    targets[:, 1::2] = targets[:, 1::2] if star is None else star
+    frame_counts, labels = torch.tensor([frames, frames - 1, frames, 5]), torch.tensor([6, 5, 0, 6])
+    if fault:
+        frame_counts[1] = frames + 1
+    priors = (
+        random_logits(classes, seed=2).to(torch.promote_types(logits.dtype, torch.float32)) if with_priors else None
+    )
+    values = (priors, 0, star, 0.25, False, entropy, consistency, overwrites, True)
+    *terms, row_max, log_sum, row_entropy, star_rows, occupancy = module.forward(
+        logits, targets, frame_counts, labels, *values
+    )
+    grads = [torch.linspace(-1, 2, len(term), dtype=term.dtype) for term in terms]
+    saved = (row_max, log_sum, row_entropy, star_rows, occupancy)
+    args = (*grads, logits, targets, labels, *saved, 0, star, entropy, consistency, [True])
+    if not overwrites:
+        return terms, module.backward(*args)
+    module.backward_overwriting(*args)
+    return terms, logits
+
+
+def check_options(logits, options, **faults):
+    with host_kernels():
+        terms, grad = terms_and_gradient(native_impl, logits.clone(), options, **faults)
+    wanted_terms, wanted = terms_and_gradient(reference, logits.double(), options, **faults)
+    for name, term, expected_term in zip(("loss", "entropy", "consistency"), terms, wanted_terms, strict=True):
+        assert_matches(term, expected_term, depth=4 * len(logits), name=name)
+    assert_matches(grad, wanted, depth=4 * len(logits), name="gradient")
+
+
+@pytest.mark.parametrize("classes", [2, 9, 40, 1030])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_agree_with_the_definition(options, classes):
+    check_options(random_logits(14, 4, classes, dtype=torch.float32) * 2, OPTIONS[options])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_all_options_together_in_other_dtypes(dtype):
+    check_options(random_logits(14, 4, 41, dtype=dtype), OPTIONS["all"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_fault_in_one_view_makes_both_consistencies_nan(value):
+    logits = random_logits(14, 4, 9, dtype=torch.float32)
+    logits[3, 2, 1] = value
+    check_options(logits, OPTIONS["all"])
+    check_options(random_logits(14, 4, 9, dtype=torch.float32), OPTIONS["all"], fault=True)
+
+
+def test_the_star_of_a_confident_model_keeps_its_digits():
+    """1 - p_blank is 1e-20 in half of the frames."""
+    logits = random_logits(14, 4, 9, dtype=torch.float32)
+    logits[::2, :, 0] += 46
+    check_options(logits, OPTIONS["star"])
+
+
+@needs_nvcc
+@pytest.mark.prove
+@pytest.mark.parametrize("classes", [9, 1030])
+def test_compiled_options_in_the_emulator_agree(classes):
+    with emulated_kernels("sm_90", block_order=2):
+        logits = random_logits(14, 4, classes, dtype=torch.float32)
+        terms, grad = terms_and_gradient(native_impl, logits, OPTIONS["all"])
+    wanted_terms, wanted = terms_and_gradient(
+        reference, random_logits(14, 4, classes, dtype=torch.float32).double(), OPTIONS["all"]
+    )
+    for term, expected_term in zip(terms, wanted_terms, strict=True):
+        assert_matches(term, expected_term, depth=4 * len(logits))
+    assert_matches(grad, wanted, depth=4 * len(logits), name="gradient")
 
 
 @needs_nvcc

@@ -9,6 +9,7 @@
 #include "ctc_occupancy.cuh"
 #include "ctc_plans.cuh"
 #include "ctc_rows.cuh"
+#include "ctc_terms.cuh"
 
 namespace lisa::ctc {
 namespace {
@@ -122,7 +123,40 @@ int launch_target(const Problem& p, cudaStream_t stream) {
 template <typename In, int kThreads>
 int launch_emissions(const Forward& call, cudaStream_t stream) {
   const unsigned grid = blocks(call.problem.frames * call.problem.batch, RowThreads<kThreads>::kRows);
-  ctc_emissions_kernel<In, kThreads><<<grid, kRowBlock, 0, stream>>>(call);
+  if (call.entropy || call.log_priors || call.problem.has_star)
+    ctc_emissions_kernel<In, kThreads, true><<<grid, kRowBlock, 0, stream>>>(call);
+  else
+    ctc_emissions_kernel<In, kThreads, false><<<grid, kRowBlock, 0, stream>>>(call);
+  return cudaGetLastError();
+}
+
+template <typename In, int kThreads>
+int launch_divergences(const Forward& call, cudaStream_t stream) {
+  const unsigned grid = blocks(call.problem.frames * (call.problem.batch / 2), RowThreads<kThreads>::kRows);
+  ctc_divergences_kernel<In, kThreads><<<grid, kRowBlock, 0, stream>>>(call);
+  return cudaGetLastError();
+}
+
+template <typename In>
+int launch_terms(const Forward& call, cudaStream_t stream) {
+  const Problem& p = call.problem;
+  if (call.consistency && p.frames > 0) {
+    const int error = p.classes > kMostClassesOfAWarp ? launch_divergences<In, kRowBlock>(call, stream)
+                                                      : launch_divergences<In, kWarp>(call, stream);
+    if (error) return error;
+  }
+  if (!call.entropy && !call.consistency) return cudaSuccess;
+  ctc_terms_kernel<RealOf<In>><<<static_cast<unsigned>(p.batch), kRowBlock, 0, stream>>>(call);
+  return cudaGetLastError();
+}
+
+template <typename Real>
+int launch_occupancy(const Forward& call, cudaStream_t stream) {
+  const unsigned grid = blocks(call.problem.frames * call.problem.batch * kWarp, kOccupancyThreads);
+  if (call.problem.has_star)
+    ctc_occupancy_kernel<Real, true><<<grid, kOccupancyThreads, 0, stream>>>(call);
+  else
+    ctc_occupancy_kernel<Real, false><<<grid, kOccupancyThreads, 0, stream>>>(call);
   return cudaGetLastError();
 }
 
@@ -137,16 +171,20 @@ int forward_of(const Forward& call, cudaStream_t stream) {
     if (error) return error;
   }
   if (const int error = launch_walks<Real>(call, stream)) return error;
-  if (!call.save || p.frames == 0) return cudaSuccess;
-  ctc_occupancy_kernel<Real>
-      <<<blocks(p.frames * p.batch * kWarp, kOccupancyThreads), kOccupancyThreads, 0, stream>>>(call);
-  return cudaGetLastError();
+  if (call.save && p.frames > 0)
+    if (const int error = launch_occupancy<Real>(call, stream)) return error;
+  return launch_terms<In>(call, stream);
 }
 
 template <typename Out, int kThreads>
 int launch_gradient(const Backward& call, cudaStream_t stream) {
-  const unsigned grid = blocks(call.problem.frames * call.problem.batch, RowThreads<kThreads>::kRows);
-  ctc_gradient_kernel<Out, kThreads><<<grid, kRowBlock, 0, stream>>>(call);
+  const Problem& p = call.problem;
+  const int64_t at_once = call.grad_consistency ? p.batch / 2 : p.batch;
+  const unsigned grid = blocks(p.frames * at_once, RowThreads<kThreads>::kRows);
+  if (p.star_rows || call.grad_entropy || call.grad_consistency)
+    ctc_terms_gradient_kernel<Out, kThreads><<<grid, kRowBlock, 0, stream>>>(call);
+  else
+    ctc_gradient_kernel<Out, kThreads><<<grid, kRowBlock, 0, stream>>>(call);
   return cudaGetLastError();
 }
 
@@ -178,6 +216,7 @@ int64_t lay_out(Forward& call, char* scratch, int64_t kept_bytes) {
   call.blank_parts = call.save ? arena.take(p.frames * p.batch * call.parts * real) : nullptr;
   call.posteriors = call.save ? (p.by_class ? arena.take(p.frames * positions * real) : p.occupancy) : nullptr;
   call.is_feasible = static_cast<int32_t*>(arena.take(p.batch * 4));
+  call.row_divergence = call.consistency ? arena.take(p.frames * p.batch * real) : nullptr;
   // Long targets pass what goes from strip to strip, two rows for each direction.
   const bool has_strips =
       call.parts > (p.dtype == Dtype::kFloat64 ? Plans<double>::Block::kWarps : Plans<float>::Block::kWarps);

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <limits>
+#include <optional>
 #include <tuple>
 
 #include "../../core/library.h"
@@ -39,8 +40,8 @@ void check_lengths(const at::Tensor& lengths, const char* name, const at::Tensor
                     "lisa_kernels.ctc_loss brings it so.");
 }
 
-Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths,
-                   int64_t blank) {
+Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths, int64_t blank,
+                   std::optional<int64_t> star) {
   TORCH_CHECK_VALUE(logits.dim() == 3 && (logits.stride(2) == 1 || logits.size(2) == 1),
                     "ctc_loss: logits must be [T, N, C] with dense classes here; lisa_kernels.ctc_loss brings it so.");
   TORCH_CHECK_VALUE(targets.is_contiguous() &&
@@ -65,6 +66,7 @@ Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, const at
   p.most_labels = p.concatenated ? targets.numel() : targets.size(1);
   p.target_lengths = target_lengths.const_data_ptr<int64_t>();
   p.blank = blank;
+  p.has_star = star.has_value(), p.star = star.value_or(0);
   p.by_class = p.target_count + p.batch >= p.batch * p.classes;
   // Indices within a row and numbers of blocks are 32-bit.
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 4;
@@ -82,53 +84,84 @@ void set_saved(Problem& p, const at::Tensor& row_max, const at::Tensor& log_sum,
   p.row_max = row_max.data_ptr(), p.log_sum = log_sum.data_ptr(), p.occupancy = occupancy.data_ptr();
 }
 
+void set_options(Problem& p, const at::Tensor& row_entropy, const at::Tensor& star_rows, bool with_entropy) {
+  p.row_entropy = with_entropy ? row_entropy.data_ptr() : nullptr;
+  p.star_rows = p.has_star ? star_rows.data_ptr() : nullptr;
+}
+
 void* stream_of(int64_t stream) { return reinterpret_cast<void*>(stream); }
 
 void check(int error) { TORCH_CHECK(error == 0, "ctc_loss: a launch failed with CUDA error ", error, "."); }
 
 at::Tensor bytes(int64_t count, const at::Tensor& like) { return at::empty({count}, like.options().dtype(at::kByte)); }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& logits, const at::Tensor& targets,
-                                                                   const at::Tensor& logit_lengths,
-                                                                   const at::Tensor& target_lengths, int64_t blank,
-                                                                   bool zero_infinity, bool save, int64_t kept_bytes,
-                                                                   int64_t stream) {
+using Outputs =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+Outputs forward(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& logit_lengths,
+                const at::Tensor& target_lengths, const std::optional<at::Tensor>& log_priors, int64_t blank,
+                std::optional<int64_t> star, double star_penalty, bool zero_infinity, bool with_entropy,
+                bool with_consistency, bool save, int64_t kept_bytes, int64_t stream) {
   Forward call{};
-  Problem& p = call.problem = problem_of(logits, targets, target_lengths, blank);
+  Problem& p = call.problem = problem_of(logits, targets, target_lengths, blank, star);
   check_lengths(logit_lengths, "logit_lengths", logits);
+  TORCH_CHECK_VALUE(!log_priors || (log_priors->scalar_type() == real_of(logits) && log_priors->is_contiguous() &&
+                                    log_priors->numel() == p.classes && log_priors->device() == logits.device()),
+                    "ctc_loss: log_priors must be contiguous [C] of the computation's dtype on the device of logits "
+                    "here; lisa_kernels.ctc_loss brings it so.");
+  TORCH_CHECK_VALUE(!with_consistency || p.batch % 2 == 0, "ctc_loss: logits has N = ", p.batch,
+                    "; with consistency it takes an even number, two views of each utterance.");
   const auto real = logits.options().dtype(real_of(logits));
   auto loss = at::empty({p.batch}, real);
+  auto entropy = at::empty({with_entropy ? p.batch : 0}, real);
+  auto consistency = at::empty({with_consistency ? p.batch : 0}, real);
   auto row_max = at::empty({p.frames, p.batch}, real);
   auto log_sum = at::empty({p.frames, p.batch}, real);
+  auto row_entropy = with_entropy ? at::empty({p.frames, p.batch}, real) : at::empty({0}, real);
+  auto star_rows = star ? at::empty({2, p.frames, p.batch}, real) : at::empty({0}, real);
   auto occupancy = at::empty({save ? occupancy_size(p) : 0}, real);
   set_saved(p, row_max, log_sum, occupancy);
+  set_options(p, row_entropy, star_rows, with_entropy);
   call.logit_lengths = logit_lengths.const_data_ptr<int64_t>();
   call.loss = loss.data_ptr();
+  call.entropy = with_entropy ? entropy.data_ptr() : nullptr;
+  call.consistency = with_consistency ? consistency.data_ptr() : nullptr;
+  call.log_priors = log_priors ? log_priors->const_data_ptr() : nullptr;
+  call.star_penalty = star_penalty;
   call.zero_infinity = zero_infinity, call.save = save;
   // torch's memory is aligned to 64 bytes and more.
   auto scratch = bytes(lisa::ctc::lay_out(call, nullptr, kept_bytes), logits);
   lisa::ctc::lay_out(call, static_cast<char*>(scratch.data_ptr()), kept_bytes);
   check(lisa::ctc::forward(call, stream_of(stream)));
-  return {loss, row_max, log_sum, occupancy};
+  return {loss, entropy, consistency, row_max, log_sum, row_entropy, star_rows, occupancy};
 }
 
-// Writes into `grad`, whose strides the caller chooses.
-void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::Tensor& targets,
-              const at::Tensor& target_lengths, const at::Tensor& row_max, const at::Tensor& log_sum,
-              const at::Tensor& occupancy, int64_t blank, const at::Tensor& grad, int64_t stream) {
+// Writes into `grad`, whose strides the caller chooses; it may be the logits.
+void backward(const at::Tensor& grad_loss, const at::Tensor& grad_entropy, const at::Tensor& grad_consistency,
+              const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths,
+              const at::Tensor& row_max, const at::Tensor& log_sum, const at::Tensor& row_entropy,
+              const at::Tensor& star_rows, const at::Tensor& occupancy, int64_t blank, std::optional<int64_t> star,
+              bool with_entropy, bool with_consistency, const at::Tensor& grad, int64_t stream) {
   Backward call{};
-  Problem& p = call.problem = problem_of(logits, targets, target_lengths, blank);
-  for (const at::Tensor* saved : {&grad_loss, &row_max, &log_sum, &occupancy})
+  Problem& p = call.problem = problem_of(logits, targets, target_lengths, blank, star);
+  for (const at::Tensor* saved :
+       {&grad_loss, &grad_entropy, &grad_consistency, &row_max, &log_sum, &row_entropy, &star_rows, &occupancy})
     TORCH_CHECK_VALUE(saved->scalar_type() == real_of(logits) && saved->is_contiguous(),
-                      "ctc_loss: saved tensors and grad_loss must be contiguous and of the computation's dtype.");
-  TORCH_CHECK_VALUE(occupancy.numel() == occupancy_size(p) && row_max.numel() == p.frames * p.batch &&
-                        log_sum.numel() == row_max.numel() && grad_loss.numel() == p.batch,
+                      "ctc_loss: saved tensors and gradients must be contiguous and of the computation's dtype.");
+  const int64_t rows = p.frames * p.batch;
+  TORCH_CHECK_VALUE(occupancy.numel() == occupancy_size(p) && row_max.numel() == rows && log_sum.numel() == rows &&
+                        grad_loss.numel() == p.batch && grad_entropy.numel() == (with_entropy ? p.batch : 0) &&
+                        grad_consistency.numel() == (with_consistency ? p.batch : 0) &&
+                        row_entropy.numel() == (with_entropy ? rows : 0) && star_rows.numel() == (star ? 2 * rows : 0),
                     "ctc_loss: saved tensors do not belong to these logits and targets.");
   TORCH_CHECK_VALUE(grad.sizes() == logits.sizes() && grad.scalar_type() == logits.scalar_type() &&
                         (grad.stride(2) == 1 || grad.size(2) == 1),
                     "ctc_loss: grad must have shape and dtype of logits, with dense classes.");
   set_saved(p, row_max, log_sum, occupancy);
+  set_options(p, row_entropy, star_rows, with_entropy);
   call.grad_loss = grad_loss.const_data_ptr();
+  call.grad_entropy = with_entropy ? grad_entropy.const_data_ptr() : nullptr;
+  call.grad_consistency = with_consistency ? grad_consistency.const_data_ptr() : nullptr;
   call.grad_logits = grad.data_ptr();
   call.grad_stride_t = grad.stride(0), call.grad_stride_n = grad.stride(1);
   auto scratch = bytes(lisa::ctc::lay_out(call, nullptr), logits);
@@ -139,12 +172,15 @@ void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::T
 
 TORCH_LIBRARY_FRAGMENT(LISA_CUDA_LIBRARY, m) {
   m.def(
-      "ctc_loss_cuda_fwd(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, int blank,"
-      " bool zero_infinity, bool save, int kept_bytes, int stream)"
-      " -> (Tensor loss, Tensor row_max, Tensor log_sum, Tensor occupancy)");
+      "ctc_loss_cuda_fwd(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths,"
+      " Tensor? log_priors, int blank, int? star, float star_penalty, bool zero_infinity, bool with_entropy,"
+      " bool with_consistency, bool save, int kept_bytes, int stream) -> (Tensor loss, Tensor entropy,"
+      " Tensor consistency, Tensor row_max, Tensor log_sum, Tensor row_entropy, Tensor star_rows, Tensor occupancy)");
   m.def(
-      "ctc_loss_cuda_bwd(Tensor grad_loss, Tensor logits, Tensor targets, Tensor target_lengths, Tensor row_max,"
-      " Tensor log_sum, Tensor occupancy, int blank, Tensor(a!) grad_logits, int stream) -> ()");
+      "ctc_loss_cuda_bwd(Tensor grad_loss, Tensor grad_entropy, Tensor grad_consistency, Tensor logits,"
+      " Tensor targets, Tensor target_lengths, Tensor row_max, Tensor log_sum, Tensor row_entropy, Tensor star_rows,"
+      " Tensor occupancy, int blank, int? star, bool with_entropy, bool with_consistency, Tensor(a!) grad_logits,"
+      " int stream) -> ()");
 }
 TORCH_LIBRARY_IMPL(LISA_CUDA_LIBRARY, LISA_CUDA_KEY, m) {
   m.impl("ctc_loss_cuda_fwd", &forward);

@@ -22,12 +22,17 @@ struct Problem {
   // Concatenated: [N + 1], first label of each utterance, held within `targets`; behind them what the lengths sum to.
   int64_t* target_starts;
   int64_t blank;
+  bool has_star;  // whether the label `star`, which is no class, stands for any class but blank
+  int64_t star;
   bool by_class;  // occupancies for each class of each frame instead of for each position of the target
 
   // float, or double for double logits:
   void* row_max;    // [T, N]
   void* log_sum;    // [T, N]; +inf: the row's gradient is 0; NaN: it is NaN
   void* occupancy;  // T rows of each utterance
+  // Null where not asked for:
+  void* row_entropy;  // [T, N]
+  void* star_rows;    // [2, T, N]: largest logit but blank's; log(posterior of the star) - log-sum below that logit
   // Blank (slot 0) and labels (slot 1 on) of each utterance in the order of their classes; may be null where not used.
   void* sorted_slots;
 };
@@ -36,6 +41,9 @@ struct Forward {
   Problem problem;
   const int64_t* logit_lengths;  // [N]
   void* loss;                    // [N]
+  void *entropy, *consistency;   // [N], null where not asked for
+  const void* log_priors;        // [C], null without
+  double star_penalty;
   bool zero_infinity;
   bool save;  // whether occupancy is wanted
 
@@ -46,6 +54,7 @@ struct Forward {
   void* blank_parts;     // [N, T, parts]
   void* strip_borders;   // null where all targets fit into one strip
   int32_t* is_feasible;  // [N]
+  void* row_divergence;  // [T, N]; null without consistency
   int64_t rows;          // of states that each direction of an utterance has room for
   int64_t segment;       // frames between two checkpoints; 0: the states of all frames are kept
   int64_t parts;         // of the sum over blanks: one for each warp
@@ -54,8 +63,9 @@ struct Forward {
 
 struct Backward {
   Problem problem;
-  const void* grad_loss;  // [N]
-  void* grad_logits;      // [T, N, C], any strides with dense classes
+  const void* grad_loss;                        // [N]
+  const void *grad_entropy, *grad_consistency;  // [N], null where not asked for
+  void* grad_logits;                            // [T, N, C], any strides with dense classes; may be the logits
   int64_t grad_stride_t, grad_stride_n;
 };
 

@@ -54,7 +54,10 @@ __device__ inline Lattice<Real> lattice_of(const Forward& call, const Utterance&
 // Whether a lane of the calling warp found a label that is no class.
 __device__ inline bool has_faulty_label(const Problem& p, const Utterance& u) {
   bool found = false;
-  for (int j = threadIdx.x % kWarp; j < u.labels; j += kWarp) found |= !is_class(p, label_at(p, u.target.start + j));
+  for (int j = threadIdx.x % kWarp; j < u.labels; j += kWarp) {
+    const int64_t label = label_at(p, u.target.start + j);
+    found |= !is_class(p, label) && !is_star(p, label);
+  }
   return __any_sync(kAllLanes, found) != 0;
 }
 

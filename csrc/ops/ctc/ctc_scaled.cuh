@@ -35,10 +35,10 @@ using IntOf = typename Format<Real>::Int;
 // Exponent that goes with the value 0; below that of any other value.
 template <typename Real>
 constexpr IntOf<Real> kZeroExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 29 : 61));
-// Exponents of other values are held above this when they are normalised.
+// Exponents of other values are held between this and its opposite when they are normalised.
 template <typename Real>
 constexpr IntOf<Real> kLowestExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 28 : 60));
-// Base-2 logarithm below which an emission is held: so finite logits always give a finite loss.
+// Base-2 logarithm between which and its opposite an emission is held: so finite logits always give a finite loss.
 template <typename Real>
 constexpr double kLowestEmission = sizeof(Real) == 4 ? -0x1p24 : -0x1p56;
 
@@ -99,7 +99,9 @@ __device__ inline Scaled<Real> normalised(Scaled<Real> x) {
   const Bits inverse = (Bits(2 * F::kBias) - field) << F::kMantissaBits;
   const IntOf<Real> moved = x.exponent + static_cast<IntOf<Real>>(field) - F::kBias;
   return {x.mantissa * real_from_bits(inverse),
-          x.mantissa == Real(0) ? kZeroExponent<Real> : larger<IntOf<Real>>(moved, kLowestExponent<Real>)};
+          x.mantissa == Real(0)
+              ? kZeroExponent<Real>
+              : smaller<IntOf<Real>>(larger<IntOf<Real>>(moved, kLowestExponent<Real>), -kLowestExponent<Real>)};
 }
 
 // The joint probability a * b / 2^total as a plain number.  It is at most 1 and a product of mantissas below 2^34:
@@ -155,6 +157,8 @@ using RealOf = decltype(to_real(In()));
 
 __device__ inline float exp_of(float x) { return expf(x); }
 __device__ inline double exp_of(double x) { return exp(x); }
+__device__ inline float log_of(float x) { return logf(x); }
+__device__ inline double log_of(double x) { return log(x); }
 __device__ inline float expm1_of(float x) { return expm1f(x); }
 __device__ inline double expm1_of(double x) { return expm1(x); }
 __device__ inline float not_a_number(float) { return __uint_as_float(0x7fc00000u); }

@@ -44,6 +44,8 @@ __device__ inline int64_t label_at(const Problem& p, int64_t index) {
 
 __device__ inline bool is_class(const Problem& p, int64_t label) { return label >= 0 && label < p.classes; }
 
+__device__ inline bool is_star(const Problem& p, int64_t label) { return p.has_star && label == p.star; }
+
 // An utterance as the recursion takes it: without frames and labels if its lengths are at fault.
 struct Utterance {
   Target target;

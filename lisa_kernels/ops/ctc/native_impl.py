@@ -18,9 +18,8 @@ KEPT_BYTES = 64 << 20
 
 def refuse(named: dict[str, Any]) -> str | None:
     """Return why these kernels cannot run a call, or None."""
-    if used := used_options(named):
-        kind = "CUDA" if _on_cuda(named["logits"]) else "CPU"
-        return f"{' and '.join(used)}; the {kind} kernels compute the plain loss"
+    if not _on_cuda(named["logits"]) and (used := used_options(named)):
+        return f"{' and '.join(used)}; the CPU kernels compute the plain loss"
     return None
 
 
@@ -39,14 +38,18 @@ def forward(
     overwrite_logits: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
-    args = (_dense_classes(logits), targets, logit_lengths, target_lengths, blank, zero_infinity, save)
-    if _on_cuda(logits):
-        with _device_of(logits):
-            loss, row_max, log_sum, occupancy = native.ops().ctc_loss_cuda_fwd(*args, KEPT_BYTES, native.stream(logits))
-    else:
-        loss, row_max, log_sum, occupancy = torch.ops.lisa_C.ctc_loss_fwd(*args)
-    none = loss.new_empty(0)
-    return loss, none, none.clone(), row_max, log_sum, none.clone(), none.clone(), occupancy
+    logits = _dense_classes(logits)
+    if not _on_cuda(logits):
+        loss, row_max, log_sum, occupancy = torch.ops.lisa_C.ctc_loss_fwd(
+            logits, targets, logit_lengths, target_lengths, blank, zero_infinity, save
+        )
+        none = loss.new_empty(0)
+        return loss, none, none.clone(), row_max, log_sum, none.clone(), none.clone(), occupancy
+    with _device_of(logits):
+        return native.ops().ctc_loss_cuda_fwd(
+            logits, targets, logit_lengths, target_lengths, log_priors, blank, star, star_penalty, zero_infinity,
+            with_entropy, with_consistency, save, KEPT_BYTES, native.stream(logits),
+        )  # fmt: skip
 
 
 def backward(
@@ -70,15 +73,56 @@ def backward(
     # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
     grad_logits = torch.empty_like(logits)
     dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    args = (
-        grad_loss, _dense_classes(logits), targets, target_lengths, row_max, log_sum, occupancy, blank, dense,
+    _write_gradient(
+        dense, grad_loss, grad_entropy, grad_consistency, _dense_classes(logits), targets, target_lengths, row_max,
+        log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency,
     )  # fmt: skip
-    if _on_cuda(logits):
-        with _device_of(logits):
-            native.ops().ctc_loss_cuda_bwd(*args, native.stream(logits))
-    else:
-        torch.ops.lisa_C.ctc_loss_bwd(*args)
     return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+
+
+def backward_overwriting(
+    grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
+    logits: Tensor,
+    *rest: Any,
+) -> None:
+    """Write the gradient over ``logits``: the kernels read a row wholly before they write it."""
+    dense = _dense_classes(logits)
+    _write_gradient(dense, grad_loss, grad_entropy, grad_consistency, dense, *rest[:-1])
+    if dense is not logits:
+        logits.copy_(dense)
+
+
+def _write_gradient(
+    grad_logits: Tensor,
+    grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    row_max: Tensor,
+    log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
+    occupancy: Tensor,
+    blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
+) -> None:
+    """Run the kernel on logits and gradient with dense classes; they may be one tensor."""
+    if not _on_cuda(logits):
+        torch.ops.lisa_C.ctc_loss_bwd(
+            grad_loss, logits, targets, target_lengths, row_max, log_sum, occupancy, blank, grad_logits
+        )
+        return
+    with _device_of(logits):
+        native.ops().ctc_loss_cuda_bwd(
+            grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max, log_sum, row_entropy,
+            star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits, native.stream(logits),
+        )  # fmt: skip
 
 
 def _on_cuda(logits: Tensor) -> bool:
