@@ -44,7 +44,7 @@ _OP = define_op(
     " -> (Tensor paths, Tensor states, Tensor scores, Tensor total)",
     backward=None,
     fakes=(_fake_forward,),
-    backends=("cuda", "cpu", "reference"),
+    backends=("cuda", "triton", "cpu", "reference"),
     check_values=functools.partial(check_values, "ctc_align"),
 )
 

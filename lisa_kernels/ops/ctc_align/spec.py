@@ -19,6 +19,9 @@ def _inputs(case: Case, dtype: torch.dtype, device: torch.device, generator: tor
     own = _EDGES.get(case.edge)
     plain = dataclasses.replace(case, edge="") if own else case
     kwargs = ctc_loss_spec._inputs(plain, dtype, device, generator)
+    if dtype == torch.float64:
+        # Random numbers made in fp32 would hide a step that goes through fp32.
+        kwargs["logits"].mul_(1 + 1e-9)
     if own:
         own(kwargs)
     return kwargs
@@ -213,7 +216,7 @@ SPECS = (
         explain=explain,
         reference=reference.ctc_align,
         inputs=_inputs,
-        differentiable=("logits",),
+        differentiable=(),
         dtypes=(torch.float32, torch.bfloat16, torch.float16, torch.float64),
         cases=_CASES,
         full=_FULL_CASES,
@@ -223,7 +226,8 @@ SPECS = (
             Case("sentences", {"T": 1500, "N": 8, "C": 128, "S": 200}, {}, "full_lengths"),
             Case("many pieces", {"T": 1500, "N": 8, "C": 5000, "S": 200}, {}, "full_lengths"),
             Case("short characters", {"T": 200, "N": 32, "C": 32, "S": 40}, {}, "full_lengths"),
-            Case("an hour", {"T": 90000, "N": 1, "C": 128, "S": 7500}, {"band": 500}, "full_lengths"),
+            # Four minutes; hours, where plain PyTorch needs 5 GB, are in tests/ops/test_ctc_align.py.
+            Case("long audio", {"T": 6000, "N": 1, "C": 128, "S": 500}, {"band": 100}, "full_lengths"),
         ),
         depth=_depth,
         limit=lambda output, dtype: None,
