@@ -14,6 +14,7 @@ using ctc::kVector;
 using ctc::kWarp;
 using ctc::RealOf;
 using ctc::RowThreads;
+using ctc::Span;
 using ctc::Sum;
 
 constexpr int kCollapseThreads = 256;
@@ -57,50 +58,73 @@ struct RowResult {
   Real log_prob;
 };
 
-// One read of the row, 128 bits a thread and access.
-template <int kThreads, typename In>
-__device__ inline RowResult<RealOf<In>> decode_row(const In* row, int classes) {
-  using Real = RealOf<In>;
-  constexpr int kTile = kThreads * kHeld<In> * kVector<In>;
-  const int lead = elements_past_boundary(row), lane = RowThreads<kThreads>::lane();
-  const Real lowest = -infinity<Real>();
+// What a row's threads know of the classes so far: `best` all of them, the sums each of its own.
+template <typename Real>
+struct RowSoFar {
   Best<Real> best;
   // How many classes are the largest, and the sum of exp(x - largest) of the others: apart, because on a confident
   // model the sum is 1 and little more, and rounded to fp32 its log would lose its digits.
   Real equals = Real(0), others = Real(0);
-  for (int tile = 0; tile < classes + lead; tile += kTile) {
-    Real x[kHeld<In>][kVector<In>];
-    Best<Real> raised = best;
-#pragma unroll
-    for (int h = 0; h < kHeld<In>; ++h) {
-      const int first = tile + (h * kThreads + lane) * kVector<In> - lead;
-      ctc::load_elements(row, first, classes, true, lowest, x[h]);
-#pragma unroll
-      for (int i = 0; i < kVector<In>; ++i)
-        if (x[h][i] > raised.value) raised = {x[h][i], first + i};
-    }
+
+  // `raised`: the best of these classes, and of those before, that the thread knows.
+  template <int kThreads, int kCount>
+  __device__ void take(const Real (&x)[kCount], Best<Real> raised) {
     raised = best_of_threads<kThreads>(raised);
     // Of nothing but -inf up to here the sum is 0, and NaN if there was a NaN.
-    const Real origin = raised.value == lowest ? Real(0) : raised.value;
+    const Real origin = raised.value == -infinity<Real>() ? Real(0) : raised.value;
     if (raised.value > best.value) {
-      const Real scale = exp_of(best.value - origin);
-      others = (equals + others) * scale, equals = Real(0);
+      others = (equals + others) * exp_of(best.value - origin);
+      equals = Real(0);
     }
 #pragma unroll
-    for (int h = 0; h < kHeld<In>; ++h)
-#pragma unroll
-      for (int i = 0; i < kVector<In>; ++i) {
-        const bool is_largest = x[h][i] == origin;
-        equals += is_largest ? Real(1) : Real(0);
-        others += is_largest ? Real(0) : exp_of(x[h][i] - origin);
-      }
+    for (int i = 0; i < kCount; ++i) {
+      const bool is_largest = x[i] == origin;
+      equals += is_largest ? Real(1) : Real(0);
+      others += is_largest ? Real(0) : exp_of(x[i] - origin);
+    }
     best = raised;
   }
-  equals = ctc::reduce_row<kThreads>(equals, Sum());
-  others = ctc::reduce_row<kThreads>(others, Sum());
-  const Real log_prob = -(log(equals) + log1p(others / equals));
+};
+
+// One read of the row, 128 bits a thread and access but for its ends.
+template <int kThreads, typename In>
+__device__ inline RowResult<RealOf<In>> decode_row(const In* row, int classes) {
+  using Real = RealOf<In>;
+  constexpr int kVectors = kHeld<In>;
+  const int lane = RowThreads<kThreads>::lane();
+  const Span span = Span::of<In>(0, classes, -elements_past_boundary(row));
+  const Real lowest = -infinity<Real>();
+  RowSoFar<Real> so_far;
+  for (int done = 0; done < span.vectors; done += kThreads * kVectors) {
+    Real x[kVectors * kVector<In>];
+    Best<Real> raised = so_far.best;
+#pragma unroll
+    for (int h = 0; h < kVectors; ++h) {
+      const int vector = done + h * kThreads + lane, first = span.first + vector * kVector<In>;
+      Real loaded[kVector<In>];
+#pragma unroll
+      for (int i = 0; i < kVector<In>; ++i) loaded[i] = lowest;
+      if (vector < span.vectors) ctc::load_vectors(row + first, loaded);
+#pragma unroll
+      for (int i = 0; i < kVector<In>; ++i) {
+        x[h * kVector<In> + i] = loaded[i];
+        if (loaded[i] > raised.value) raised = {loaded[i], first + i};
+      }
+    }
+    so_far.template take<kThreads>(x, raised);
+  }
+  if (span.vectors * kVector<In> < classes) {
+    const int edge = span.edge<In>(lane);
+    const Real x[1] = {edge < 0 ? lowest : ctc::to_real(row[edge])};
+    // Of equals the first: an end may lie before the vectors or behind them.
+    so_far.template take<kThreads>(x, x[0] > lowest ? better(so_far.best, {x[0], edge}) : so_far.best);
+  }
+  const Real equals = ctc::reduce_row<kThreads>(so_far.equals, Sum());
+  const Real others = ctc::reduce_row<kThreads>(so_far.others, Sum());
+  const Best<Real> best = so_far.best;
   const bool is_finite = best.value > lowest && best.value < infinity<Real>();
-  return {best.where == kBeyond ? 0 : best.where, is_finite ? log_prob : ctc::not_a_number(Real(0))};
+  return {best.where == kBeyond ? 0 : best.where,
+          is_finite ? -(log(equals) + log1p(others / equals)) : ctc::not_a_number(Real(0))};
 }
 
 __device__ inline int held_frames(const CtcGreedyDecode& p, int64_t n) {

@@ -2,57 +2,11 @@
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
 from lisa_kernels.ops.ctc.kernels_rows import load_block, rows_of
+from lisa_kernels.ops.ctc.kernels_statistics import log_sum_of, no_classes, take_classes
 from lisa_kernels.ops.ctc.kernels_target import find_frames, find_target
 from lisa_kernels.ops.ctc_align.kernels_window import scores_of, window
-
-
-@triton.jit
-def _sums(x, row_max):
-    """How many of a row are its maximum, and the sum of exp(x - max) of the others.
-
-    Apart, because on a confident model the sum is 1 and little more: rounded to fp32 its log would lose its digits.
-    """
-    is_max = x == row_max[:, None]
-    e = tl.exp(x - row_max[:, None])
-    return tl.sum(is_max.to(tl.float32), 1), tl.sum(tl.where(is_max, 0.0, e), 1)
-
-
-@triton.jit
-def _load(rows, valid, first, classes, left_out, LEAVE_OUT: tl.constexpr, BLOCK: tl.constexpr):
-    x = load_block(rows, valid, first, classes, float("-inf"), BLOCK)
-    if LEAVE_OUT:
-        x = tl.where((first + tl.arange(0, BLOCK) == left_out)[None, :], float("-inf"), x)
-    return x
-
-
-@triton.jit
-def _statistics(
-    rows, valid, classes, left_out,
-    LEAVE_OUT: tl.constexpr, ONE_BLOCK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Maximum and log-sum of each row, with LEAVE_OUT without one class; -inf and 0 where all are -inf."""
-    if ONE_BLOCK:
-        x = _load(rows, valid, 0, classes, left_out, LEAVE_OUT, BLOCK)
-        row_max = tl.max(x, 1)
-        maxima, others = _sums(x, tl.maximum(row_max, -3.4e38))
-    else:
-        row_max = tl.full([ROWS], float("-inf"), tl.float32)
-        maxima = tl.zeros([ROWS], tl.float32)
-        others = tl.zeros([ROWS], tl.float32)
-        for first in range(0, classes, BLOCK):
-            x = _load(rows, valid, first, classes, left_out, LEAVE_OUT, BLOCK)
-            raised = tl.maximum(row_max, tl.max(x, 1))
-            # Not -inf, of which -inf cannot be taken.
-            held = tl.maximum(raised, -3.4e38)
-            more_maxima, more_others = _sums(x, held)
-            others = more_others + tl.where(raised > row_max, (maxima + others) * tl.exp(row_max - held), others)
-            maxima = more_maxima + tl.where(raised > row_max, 0.0, maxima)
-            row_max = raised
-    maxima = tl.maximum(maxima, 1.0)
-    return row_max, libdevice.log(maxima) + libdevice.log1p(others / maxima)
 
 
 @triton.jit
@@ -72,23 +26,20 @@ def ctc_scores_kernel(
     valid = frame < frames
     rows = logits + frame * stride_t_vectors * VECTOR + n * stride_n_vectors * VECTOR
     of_blank = tl.load(rows + blank, mask=valid, other=0.0).to(tl.float32)
+    row_max, maxima, others, spread = no_classes(ROWS)
+    for first in range(0, BLOCK if ONE_BLOCK else classes, BLOCK):
+        x = load_block(rows, valid, first, classes, float("-inf"), BLOCK)
+        if HAS_STAR:
+            # 1 - p(blank) cancels where blank is nearly certain: so the others are summed on their own.
+            x = tl.where((first + tl.arange(0, BLOCK) == blank)[None, :], float("-inf"), x)
+        row_max, maxima, others, spread = take_classes(x, row_max, maxima, others, spread, SPREAD=False)
     if HAS_STAR:
-        rest_max, rest_sum = _statistics(
-            rows, valid, classes, blank, LEAVE_OUT=True, ONE_BLOCK=ONE_BLOCK, ROWS=ROWS, BLOCK=BLOCK
-        )
-        row_max = tl.maximum(rest_max, of_blank)
-        no_rest = rest_max == float("-inf")
-        # Of the other classes together, which 1 - p(blank) would cancel; NaN stays NaN.
-        of_rest = tl.where(no_rest, rest_sum + float("-inf"), (rest_max - row_max) + rest_sum)
-        high, low = tl.maximum(of_rest, of_blank - row_max), tl.minimum(of_rest, of_blank - row_max)
-        log_sum = high + libdevice.log1p(tl.exp(low - high)) + 0.0 * rest_sum
-        of_star = of_rest - star_penalty
-        row_max = tl.where(of_blank == of_blank, row_max, float("nan"))
-    else:
-        row_max, log_sum = _statistics(
-            rows, valid, classes, blank, LEAVE_OUT=False, ONE_BLOCK=ONE_BLOCK, ROWS=ROWS, BLOCK=BLOCK
-        )
-    log_sum = tl.where(tl.abs(row_max) < float("inf"), log_sum, float("nan"))
+        rest_max, rest_log_sum = row_max, log_sum_of(maxima, others)
+        row_max, maxima, others, spread = take_classes(of_blank[:, None], row_max, maxima, others, spread, SPREAD=False)
+        of_star = (rest_max - row_max) + rest_log_sum - star_penalty
+        of_star = tl.where(rest_max > float("-inf"), of_star, float("-inf"))
+    # A row without any possible class is a fault like NaN and +inf.
+    log_sum = tl.where(tl.abs(row_max) == float("inf"), float("nan"), log_sum_of(maxima, others))
     tl.store(log_sum_out + n * frames_room + frame, log_sum, mask=valid)
 
     at, labels, first_label, _, _ = find_target(n, target_lengths, offsets, labels_room)

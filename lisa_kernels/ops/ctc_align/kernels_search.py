@@ -1,15 +1,16 @@
 """Device code of the search: from frame to frame the best score of a path into each blank and label.
 
-Scores are summed in fp64 in the order of the frames, as in every backend: ties are the same everywhere.  A warp that
-holds all positions keeps them in registers and shifts labels by shuffles (RESIDENT).  Else they live in memory, two
-rows that take turns, at a barrier a frame.
+Scores are summed in fp64 in the order of the frames, as in every backend: ties are the same everywhere.  A program that
+has room for a whole window keeps it in registers (RESIDENT): position j in lane j modulo BLOCK, so that a band moves
+over the lanes like a wheel, and labels are shifted by shuffles, or through shared memory where there are several warps.
+Else positions live in memory, two rows that take turns, at a barrier a frame.
 """
 
 import triton
 import triton.language as tl
 
 from lisa_kernels.ops.ctc.kernels_target import find_frames, find_target
-from lisa_kernels.ops.ctc_align.kernels_window import POSITIONS_OF_A_WORD, moves_of, scores_of, window
+from lisa_kernels.ops.ctc_align.kernels_window import POSITIONS_OF_A_WORD, go_on, moves_of, scores_of, window_at
 
 
 @triton.jit
@@ -44,13 +45,32 @@ def _enter(blank, label, near, skips, blank_score, label_score):
 
 
 @triton.jit
-def _store_moves(row, first, block, last, move, BLOCK: tl.constexpr):
-    """Store the moves of the positions from ``block`` on, eight to a word; a word begins there."""
+def _store_moves(row, first, last, word, move, BLOCK: tl.constexpr):
+    """Store the moves of BLOCK positions, eight to a word; ``word`` tells which."""
     place = tl.arange(0, BLOCK) % POSITIONS_OF_A_WORD
     words = tl.sum(tl.reshape(move << (4 * place), [BLOCK // POSITIONS_OF_A_WORD, POSITIONS_OF_A_WORD]), 1)
-    word = block // POSITIONS_OF_A_WORD + tl.arange(0, BLOCK // POSITIONS_OF_A_WORD)
     first_word = first // POSITIONS_OF_A_WORD
     tl.store(row + word - first_word, words, mask=(word >= first_word) & (word <= last // POSITIONS_OF_A_WORD))
+
+
+@triton.jit
+def _position_of(lane, first, BLOCK: tl.constexpr):
+    """The position that a lane holds in a window that begins at ``first``."""
+    return first + ((lane - first) & (BLOCK - 1))
+
+
+@triton.jit
+def _ahead(
+    t, along, rest, scores, stride, targets_at, frames, labels, band, skips,
+    BANDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """What the lanes need at frame t: window, which labels may follow without a blank, and search scores."""
+    first, last = window_at(along, rest, labels, band, BANDED)
+    j = _position_of(tl.arange(0, BLOCK), first, BLOCK)
+    if BANDED:
+        skips = _can_skip(j, targets_at, labels)
+    blank_score, label_score = _load_scores(t, j, scores, stride, first, frames, labels)
+    return first, last, skips, blank_score, label_score
 
 
 @triton.jit
@@ -73,24 +93,47 @@ def ctc_search_kernel(
     moves_out += base
     impossible = tl.full([], float("-inf"), tl.float64)
     if RESIDENT:
-        j = tl.arange(0, BLOCK)
-        skips = _can_skip(j, targets_at, labels)
+        lane = tl.arange(0, BLOCK)
+        word_end = POSITIONS_OF_A_WORD * tl.arange(0, BLOCK // POSITIONS_OF_A_WORD) + POSITIONS_OF_A_WORD - 1
+        constant = _can_skip(lane, targets_at, labels)
         # Before the first frame: as if in the first blank.
-        blank = tl.where(j == 0, 0.0, impossible)
+        blank = tl.where(lane == 0, 0.0, impossible)
         label = tl.full([BLOCK], float("-inf"), tl.float64)
-        first, last = window(frames * 0, frames, labels, band, BANDED)
-        blank_score, label_score = _load_scores(frames * 0, j, scores, stride, first, frames, labels)
+        before, along, rest = labels * 0, labels * 0, labels * 0
+        first, last, skips, blank_score, label_score = _ahead(
+            0, along, rest, scores, stride, targets_at, frames, labels, band, constant, BANDED, BLOCK
+        )
+        along, rest = go_on(along, rest, frames, labels, BANDED)
+        next_first, next_last, next_skips, next_blank, next_label = _ahead(
+            1, along, rest, scores, stride, targets_at, frames, labels, band, constant, BANDED, BLOCK
+        )
         for t in range(frames):
-            # Of the frame after this one: a load from the L2 cache takes as long as a step.
-            next_first, next_last = window(t + 1, frames, labels, band, BANDED)
-            next_blank, next_label = _load_scores(t + 1, j, scores, stride, next_first, frames, labels)
-            near = tl.where(j > 0, tl.gather(label, tl.maximum(j - 1, 0), 0), impossible)
+            # Of the frame after the next: a load from the L2 cache takes longer than a step.
+            along, rest = go_on(along, rest, frames, labels, BANDED)
+            third_first, third_last, third_skips, third_blank, third_label = _ahead(
+                t + 2, along, rest, scores, stride, targets_at, frames, labels, band, constant, BANDED, BLOCK
+            )
+            near = tl.gather(label, (lane - 1) & (BLOCK - 1), 0)
+            j = _position_of(lane, first, BLOCK)
+            if BANDED:
+                # Lanes that the window left behind hold positions that it comes to.
+                stays = _position_of(lane, before, BLOCK) == j
+                blank, label = tl.where(stays, blank, impossible), tl.where(stays, label, impossible)
+                near = tl.where(_position_of((lane - 1) & (BLOCK - 1), before, BLOCK) == j - 1, near, impossible)
+            else:
+                near = tl.where(lane > 0, near, impossible)
             blank, label, move = _enter(blank, label, near, skips, blank_score, label_score)
             if BANDED:
-                inside = (j >= first) & (j <= last)
-                blank, label = tl.where(inside, blank, impossible), tl.where(inside, label, impossible)
-            _store_moves(moves_out + words * t, first, 0, last, move, BLOCK)
-            first, last, blank_score, label_score = next_first, next_last, next_blank, next_label
+                blank, label = tl.where(j <= last, blank, impossible), tl.where(j <= last, label, impossible)
+            # The last position of a word is inside where any is.
+            word = _position_of(word_end, first, BLOCK) // POSITIONS_OF_A_WORD
+            _store_moves(moves_out + words * t, first, last, word, move, BLOCK)
+            before = first
+            first, last, skips, blank_score, label_score = next_first, next_last, next_skips, next_blank, next_label
+            next_first, next_last, next_skips, next_blank, next_label = (
+                third_first, third_last, third_skips, third_blank, third_label,
+            )  # fmt: skip
+        j = _position_of(lane, before, BLOCK)
         last_blank = tl.max(tl.where(j == labels, blank, impossible), 0)
         last_label = tl.max(tl.where(j == labels - 1, label, impossible), 0)
     else:
@@ -99,11 +142,11 @@ def ctc_search_kernel(
         tl.store(rows, 0.0)
         tl.store(rows + width, impossible)
         tl.debug_barrier()
-        before_first, before_last = frames * 0, frames * 0
+        before_first, before_last, along, rest = labels * 0, labels * 0, labels * 0, labels * 0
         for t in range(frames):
             from_blanks, to_blanks = rows + (t % 2) * 2 * width, rows + (1 - t % 2) * 2 * width
             from_labels, to_labels = from_blanks + width, to_blanks + width
-            first, last = window(t, frames, labels, band, BANDED)
+            first, last = window_at(along, rest, labels, band, BANDED)
             for block in range(first // POSITIONS_OF_A_WORD * POSITIONS_OF_A_WORD, last + 1, BLOCK):
                 j = block + tl.arange(0, BLOCK)
                 inside = (j >= before_first) & (j <= before_last)
@@ -117,8 +160,10 @@ def ctc_search_kernel(
                 inside = (j >= first) & (j <= last)
                 tl.store(to_blanks + j, blank, mask=inside)
                 tl.store(to_labels + j, label, mask=inside)
-                _store_moves(moves_out + words * t, first, block, last, move, BLOCK)
+                word = block // POSITIONS_OF_A_WORD + tl.arange(0, BLOCK // POSITIONS_OF_A_WORD)
+                _store_moves(moves_out + words * t, first, last, word, move, BLOCK)
             before_first, before_last = first, last
+            along, rest = go_on(along, rest, frames, labels, BANDED)
             # The next frame's threads load what other threads stored.
             tl.debug_barrier()
         blanks = rows + (frames % 2) * 2 * width

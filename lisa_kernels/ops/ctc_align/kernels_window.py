@@ -13,17 +13,38 @@ POSITIONS_OF_A_WORD = tl.constexpr(8)
 
 
 @triton.jit
+def window_at(along, rest, labels, band, BANDED: tl.constexpr):
+    """First and last position within a frame's window; ``t * labels / frames`` is ``along`` and ``rest / frames``."""
+    if BANDED:
+        # Rounded up for the first.
+        first, last = tl.maximum(along + (rest > 0) - band, 0), tl.minimum(along + band, labels)
+    else:
+        first, last = labels * 0, labels
+    return first, last
+
+
+@triton.jit
 def window(t, frames, labels, band, BANDED: tl.constexpr):
-    """First and last position of frame t, int32: those with ``abs(j - t * labels / frames) <= band``."""
+    """First and last position of frame t: those with ``abs(j - t * labels / frames) <= band``."""
     if BANDED:
         way = labels.to(tl.int64) * t
         along = way // tl.maximum(frames, 1)
-        # Rounded up for the first.
-        first = along + (way - along * frames > 0).to(tl.int64) - band
-        first, last = tl.maximum(first, 0), tl.minimum(along + band, labels)
+        rest = (way - along * frames).to(tl.int32)
+        along = along.to(tl.int32)
     else:
-        first, last = labels * 0, labels
-    return first.to(tl.int32), last.to(tl.int32)
+        along, rest = labels * 0, labels * 0
+    return window_at(along, rest, labels, band, BANDED)
+
+
+@triton.jit
+def go_on(along, rest, frames, labels, BANDED: tl.constexpr):
+    """``along`` and ``rest`` of the next frame, without the division."""
+    if BANDED:
+        whole = labels // tl.maximum(frames, 1)
+        rest += labels - whole * frames
+        is_over = rest >= frames
+        along, rest = along + whole + is_over, tl.where(is_over, rest - frames, rest)
+    return along, rest
 
 
 @triton.jit

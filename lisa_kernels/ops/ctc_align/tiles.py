@@ -42,7 +42,7 @@ _GPUS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
 
 # By classes: 128 bits a thread.
 _ROWS = (
-    (32, RowTile(ROWS=32, BLOCK=32, POSITIONS=32)),
+    (32, RowTile(ROWS=32, BLOCK=32, POSITIONS=16)),
     (128, RowTile(ROWS=8, BLOCK=128)),
     (512, RowTile(ROWS=4, BLOCK=512)),
     (1024, RowTile(ROWS=2, BLOCK=1024)),
@@ -55,24 +55,34 @@ ROWS = {
     # Small, so that small problems cross the blocks' ends.
     "interp": ((8, RowTile(ROWS=4, BLOCK=8, POSITIONS=4)), (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16))),
 }
-# By labels of the longest window that the shapes allow.  One warp that holds all positions keeps them in registers.
+# By the positions that a program holds to keep a window in registers: labels, or with a band 2 * band + 7; the last row
+# has no room for all.  One a thread: 400 cycles a frame at 128 positions in the static model of sm_90, 743 with four.
 _SEARCH = (
     (31, SearchTile(BLOCK=32, num_warps=1)),
-    (63, SearchTile(BLOCK=64, num_warps=1)),
-    (127, SearchTile(BLOCK=128, num_warps=1)),
+    (63, SearchTile(BLOCK=64, num_warps=2)),
+    (127, SearchTile(BLOCK=128, num_warps=4)),
     (255, SearchTile(BLOCK=256, num_warps=8)),
     (511, SearchTile(BLOCK=512, num_warps=16)),
-    (None, SearchTile(BLOCK=1024, num_warps=16)),
+    (1023, SearchTile(BLOCK=1024, num_warps=16)),
+    (None, SearchTile(BLOCK=1024, num_warps=32)),
 )
 SEARCH = {
     **dict.fromkeys(_GPUS, _SEARCH),
-    "interp": ((15, SearchTile(BLOCK=16, num_warps=1)), (None, SearchTile(BLOCK=16))),
+    # 64 lanes a warp.
+    "gfx942": (
+        (63, SearchTile(BLOCK=64, num_warps=1)),
+        (127, SearchTile(BLOCK=128, num_warps=2)),
+        (255, SearchTile(BLOCK=256, num_warps=4)),
+        (511, SearchTile(BLOCK=512, num_warps=8)),
+        (None, SearchTile(BLOCK=1024, num_warps=16)),
+    ),
+    "interp": ((None, SearchTile(BLOCK=32)),),
 }
 TRACE = {
     **dict.fromkeys(_GPUS, ((None, TraceTile(num_warps=1)),)),
-    "interp": ((None, TraceTile(FRAMES=16, BLOCK=8)),),
+    "interp": ((None, TraceTile(FRAMES=16, BLOCK=32)),),
 }
 CHAIN = {
     **dict.fromkeys(_GPUS, ((None, ChainTile()),)),
-    "interp": ((None, ChainTile(BLOCK=16)),),
+    "interp": ((None, ChainTile(BLOCK=32)),),
 }

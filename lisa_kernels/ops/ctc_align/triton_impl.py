@@ -1,7 +1,7 @@
 """Host code of the Triton kernels: allocate, pick tiles, launch.  Nothing on the device is read here.
 
 Scratch: search scores, 4 bytes a position of a window and frame; moves, half a byte; maps, an eighth of one; where a
-warp does not hold all positions 32 bytes a position.
+program does not hold a whole window 32 bytes a position.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ def forward(
         VECTOR=vector_elements(logits), HAS_STAR=has_star, ONE_BLOCK=classes <= tile.BLOCK, **options,
     )  # fmt: skip
 
-    tile = pick(tiles.SEARCH, device, labels_room if band is None else min(labels_room, 2 * band + 1))
-    resident = tile.num_warps == 1 and labels_room < tile.BLOCK
+    # A window begins anywhere in a word of moves.
+    held = labels_room if band is None else min(labels_room, 2 * band + kernels_window.POSITIONS_OF_A_WORD.value - 1)
+    tile = pick(tiles.SEARCH, device, held)
+    resident = held < tile.BLOCK
     moves = empty(frames * rooms.words(), dtype=torch.int32)
     best, end = empty(batch, dtype=torch.float64), empty(batch, dtype=torch.int32)
     rows = empty(0 if resident else 4 * (targets.numel() + batch), dtype=torch.float64)

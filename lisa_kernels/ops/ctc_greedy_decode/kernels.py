@@ -2,34 +2,13 @@
 
 import triton
 import triton.language as tl
-from triton.language.extra import libdevice
 
+from lisa_kernels.ops.ctc.kernels_rows import load_block, rows_of
+from lisa_kernels.ops.ctc.kernels_statistics import log_sum_of, no_classes, take_classes
 from lisa_kernels.ops.ctc.kernels_target import find_frames
 
 _NO_CLASS = tl.constexpr(-1)
-_BEYOND = tl.constexpr(2**31 - 1)
-
-
-@triton.jit
-def _best_of(x, first, BLOCK: tl.constexpr):
-    """Largest value of each row, NaN aside, and the first class that has it; the block begins with class ``first``."""
-    seen = tl.where(x == x, x, float("-inf"))
-    largest = tl.max(seen, 1)
-    column = first + tl.arange(0, BLOCK)
-    # -inf is what classes beyond the last hold, and what a row without any other is best at in class 0.
-    has = (seen == largest[:, None]) & (largest > float("-inf"))[:, None]
-    return largest, tl.min(tl.where(has, column[None, :], _BEYOND), 1)
-
-
-@triton.jit
-def _sums(x, row_max):
-    """How many of a row are its maximum, and the sum of exp(x - max) of the others.
-
-    Apart, because on a confident model the sum is 1 and little more: rounded to fp32 its log would lose its digits.
-    """
-    is_max = x == row_max[:, None]
-    e = tl.exp(x - row_max[:, None])
-    return tl.sum(is_max.to(tl.float32), 1), tl.sum(tl.where(is_max, 0.0, e), 1)
+_NOWHERE = tl.constexpr(2**31 - 1)
 
 
 @triton.jit
@@ -42,42 +21,25 @@ def ctc_best_kernel(
 
     A program takes ROWS frames of one utterance.  Classes come in vectors of VECTOR.  ONE_BLOCK: a row fits into BLOCK.
     """
-    pid = tl.program_id(0).to(tl.int64)
-    n = pid % batch
-    frame = pid // batch * ROWS + tl.arange(0, ROWS)
+    n, frame, _ = rows_of(tl.program_id(0).to(tl.int64), batch, frames_room, ROWS)
     frames, _ = find_frames(n, logit_lengths, frames_room)
     valid = frame < frames
     classes = class_vectors * VECTOR
     rows = logits + frame * stride_t_vectors * VECTOR + n * stride_n_vectors * VECTOR
-    column = tl.arange(0, BLOCK)
-
-    if ONE_BLOCK:
-        read = valid[:, None] & (column < classes)[None, :]
-        x = tl.load(rows[:, None] + column[None, :], mask=read, other=float("-inf")).to(tl.float32)
-        row_max, best = _best_of(x, 0, BLOCK)
-        maxima, others = _sums(x, row_max)
-    else:
-        row_max = tl.full([ROWS], float("-inf"), tl.float32)
-        best = tl.full([ROWS], _BEYOND, tl.int32)
-        maxima = tl.zeros([ROWS], tl.float32)
-        others = tl.zeros([ROWS], tl.float32)
-        for first in range(0, classes, BLOCK):
-            read = valid[:, None] & (first + column < classes)[None, :]
-            x = tl.load(rows[:, None] + (first + column)[None, :], mask=read, other=float("-inf")).to(tl.float32)
-            largest, place = _best_of(x, first, BLOCK)
-            # The earlier block keeps what is equal.
-            best = tl.where(largest > row_max, place, best)
-            raised = tl.maximum(row_max, largest)
-            # Not -inf, of which -inf cannot be taken.
-            held = tl.maximum(raised, -3.4e38)
-            more_maxima, more_others = _sums(x, held)
-            others = more_others + tl.where(raised > row_max, (maxima + others) * tl.exp(row_max - held), others)
-            maxima = more_maxima + tl.where(raised > row_max, 0.0, maxima)
-            row_max = raised
-    log_prob = -(libdevice.log(maxima) + libdevice.log1p(others / maxima))
-    log_prob = tl.where(tl.abs(row_max) == float("inf"), float("nan"), log_prob)
+    row_max, maxima, others, spread = no_classes(ROWS)
+    best = tl.full([ROWS], _NOWHERE, tl.int32)
+    for first in range(0, BLOCK if ONE_BLOCK else classes, BLOCK):
+        x = load_block(rows, valid, first, classes, float("-inf"), BLOCK)
+        before = row_max
+        # A maximum passes over NaN, sums do not.
+        row_max, maxima, others, spread = take_classes(x, row_max, maxima, others, spread, SPREAD=False)
+        column = first + tl.arange(0, BLOCK)
+        place = tl.min(tl.where(x == row_max[:, None], column[None, :], _NOWHERE), 1)
+        # The earlier block keeps what is equal.
+        best = tl.where(row_max > before, place, best)
+    log_prob = tl.where(tl.abs(row_max) == float("inf"), float("nan"), -log_sum_of(maxima, others))
     to = n * frames_room + frame
-    tl.store(best_out + to, tl.where(best == _BEYOND, 0, best), mask=valid)
+    tl.store(best_out + to, tl.where(best == _NOWHERE, 0, best), mask=valid)
     tl.store(log_prob_out + to, log_prob, mask=valid)
 
 
