@@ -138,7 +138,7 @@ def _total(mantissas, exponents, meeting, other_meeting, labels_at, labels, BLOC
 @triton.jit
 def ctc_part_kernel(
     loss_out, row_max, log_sum, joint, mantissas, exponents, emissions, emission_exponents, targets, logit_lengths,
-    target_lengths, offsets, frames_room, batch, labels_room, chunk, rows, classes,
+    target_lengths, offsets, frames_room, batch, labels_room, chunk, rows, classes, star,
     ZERO_INFINITY: tl.constexpr, SAVE: tl.constexpr, RESIDENT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Loss where the directions meet; with SAVE walk each on through the other's half and leave joint probabilities.
@@ -162,7 +162,7 @@ def ctc_part_kernel(
             mantissas + states, exponents + states, meeting, rows * width + meeting, labels_at, labels, BLOCK
         )
         # A NaN or +inf logit in any frame has made the total NaN.
-        fault = has_bad_label(labels_at, labels, classes, BLOCK) | (total != total)
+        fault = has_bad_label(labels_at, labels, classes, star, BLOCK) | (total != total)
     feasible = (total > 0.0) & (fault == 0)
 
     if not mirrored:

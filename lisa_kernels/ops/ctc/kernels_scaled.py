@@ -9,6 +9,8 @@ ZERO_EXPONENT = tl.constexpr(-(2**29))
 LOWEST_EXPONENT = tl.constexpr(-(2**28))
 # Base-2 logarithm below which an emission is held: so finite logits always give a finite loss.
 LOWEST_EMISSION = tl.constexpr(-(2.0**24))
+# And above which, with priors: so 2^16 frames of it fit into the integer.
+HIGHEST_EMISSION = tl.constexpr(2.0**14)
 LOG2E = tl.constexpr(1.4426950408889634)
 # The upper 11 bits of log2(e), and the rest: products with the former are exact.
 LOG2E_UPPER = tl.constexpr(1.4423828125)
@@ -49,18 +51,32 @@ def exp2_centred(x):
 
 
 @triton.jit
-def split_probability(x, row_max, log_sum):
-    """Mantissa and exponent of ``exp(x - row_max - log_sum)``; NaN where ``log_sum`` is NaN, 0 for x = -inf.
+def _subtract(a, b):
+    """Difference, and what it rounded off (Knuth's two-sum); NaN for the latter where the former is infinite."""
+    difference = a - b
+    back = difference - a
+    return difference, (a - (difference - back)) - (b + back)
+
+
+@triton.jit
+def split_probability(x, row_max, log_sum, log_prior):
+    """Mantissa and exponent of ``exp(x - row_max - log_sum - log_prior)``; ``log_prior`` may be None.
+
+    NaN where ``log_sum`` is NaN, 0 for x = -inf.
 
     Plainly rounded, (x - max) * log2(e) alone is off by 5e-7 of a probability near e^-10, as much as all other errors
-    together: so difference and product keep what they round off.  fp64 would do, at a 64th of the rate on sm_120.
+    together: so differences and product keep what they round off.  fp64 would do, at a 64th of the rate on sm_120.
     """
-    plain = x - row_max
+    plain, lost = _subtract(x, row_max)
+    if log_prior is not None:
+        plain, lost_too = _subtract(plain, log_prior)
+        lost += lost_too
     far = plain <= LOWEST_EMISSION
     difference = tl.where(far, LOWEST_EMISSION, plain)
-    # What the difference rounded off (Knuth's two-sum).
-    back = plain - x
-    lost = tl.where(far, 0.0, (x - (plain - back)) - (row_max + back))
+    lost = tl.where(far, 0.0, lost)
+    if log_prior is not None:
+        lost = tl.where(plain > HIGHEST_EMISSION, 0.0, lost)
+        difference = tl.minimum(difference, HIGHEST_EMISSION)
 
     upper = (difference.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
     product = upper * LOG2E_UPPER

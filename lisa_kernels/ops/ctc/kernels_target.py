@@ -49,12 +49,21 @@ def class_of(position, labels_at, labels, blank, classes):
 
 
 @triton.jit
-def has_bad_label(labels_at, labels, classes, BLOCK: tl.constexpr):
-    """Whether a label of the target whose labels begin at ``labels_at`` is no class."""
+def is_star(position, labels_at, labels, star):
+    """Whether each position of the target is a star; its class is then below 0."""
+    return tl.load(labels_at + position - 1, mask=(position > 0) & (position <= labels), other=star + 1) == star
+
+
+@triton.jit
+def has_bad_label(labels_at, labels, classes, star, BLOCK: tl.constexpr):
+    """Whether a label of the target whose labels begin at ``labels_at`` is no class, and no star."""
     bad = tl.zeros([BLOCK], tl.int32)
     for first in range(0, labels + 1, BLOCK):
-        found = class_of(first + tl.arange(0, BLOCK), labels_at, labels, 0, classes)
-        bad = tl.maximum(bad, (found == BAD_CLASS).to(tl.int32))
+        position = first + tl.arange(0, BLOCK)
+        found = class_of(position, labels_at, labels, 0, classes) == BAD_CLASS
+        if star is not None:
+            found = found & (is_star(position, labels_at, labels, star) == 0)
+        bad = tl.maximum(bad, found.to(tl.int32))
     return tl.max(bad, 0) > 0
 
 

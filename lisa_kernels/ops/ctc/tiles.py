@@ -46,6 +46,13 @@ class OffsetsTile(Tile):
     BLOCK: int = 1024
 
 
+@dataclasses.dataclass(frozen=True)
+class TermsTile(Tile):
+    """A program adds up BLOCK frames of an utterance at a time."""
+
+    BLOCK: int = 512
+
+
 _GPUS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
 
 # By classes.  A thread takes 32 elements, in 128-bit accesses where strides allow; the rows of a program share what it
@@ -112,3 +119,5 @@ STATES = {
 LINKS = {**dict.fromkeys(_GPUS, ((None, LinksTile()),)), "interp": ((None, LinksTile(BLOCK=16, OTHERS=8)),)}
 # By utterances.
 OFFSETS = {**dict.fromkeys(_GPUS, ((None, OffsetsTile()),)), "interp": ((None, OffsetsTile(BLOCK=2)),)}
+# By frames.
+TERMS = {**dict.fromkeys(_GPUS, ((None, TermsTile()),)), "interp": ((None, TermsTile(BLOCK=4)),)}

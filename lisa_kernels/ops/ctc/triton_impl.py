@@ -2,7 +2,8 @@
 
 Scratch of forward: emissions, 8 bytes a position and frame; states, 16 bytes a position and frame up to 64 MiB, beyond
 it 32 bytes a position for some 2 * sqrt(T / 2) frames; where occupancies are stored by class, 4 bytes a position and
-frame more.  At T = 1500, N = 32, S = 200: 77 MB, 12 MB, and 39 MB that are saved.  Backward: 12 bytes a position.
+frame more.  At T = 1500, N = 32, S = 200: 77 MB, 12 MB, and 39 MB that are saved.  Backward: 4 bytes a position, and 2
+bytes (4 beyond 32767 labels) a class and utterance.
 """
 
 from __future__ import annotations
@@ -16,30 +17,28 @@ import torch
 from torch import Tensor
 
 from lisa_kernels.core.launch import launch
+from lisa_kernels.core.rows import dense_rows, in_vectors, is_dense, vector_elements
 from lisa_kernels.core.targets import current_target
-from lisa_kernels.core.tiling import pick
+from lisa_kernels.core.tiling import AnyTile, pick
 from lisa_kernels.ops.ctc import (
     kernels_grad,
     kernels_occupancy,
     kernels_recursion,
     kernels_rows,
     kernels_target,
+    kernels_terms,
     tiles,
 )
-from lisa_kernels.ops.ctc.reference import stored_by_class, used_options
+from lisa_kernels.ops.ctc.packing import stored_by_class
 
 # States of all frames up to this size are kept, more are recomputed from checkpoints.
 _STORED_BYTES = 64 << 20
-# What a thread loads or stores at once.
-_ACCESS_BYTES = 16
 
 
 def refuse(named: dict[str, Any]) -> str | None:
     """Return why these kernels cannot run a call, or None."""
     if named["logits"].dtype == torch.float64:
         return "float64 logits; its states and emissions are float32: use the cuda, cpu or reference backend"
-    if used := used_options(named):
-        return f"{' and '.join(used)}; the Triton kernels compute the plain loss"
     return None
 
 
@@ -58,21 +57,27 @@ def forward(
     overwrite_logits: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
-    logits = _dense_classes(logits)
+    logits = dense_rows(logits)
     problem = _Problem(logits, targets, target_lengths, blank)
     frames, batch, classes = logits.shape
     floats = functools.partial(torch.empty, dtype=torch.float32, device=logits.device)
     integers = functools.partial(torch.empty, dtype=torch.int32, device=logits.device)
     loss, row_max, log_sum = floats(batch), floats(frames, batch), floats(frames, batch)
+    row_entropy = floats((frames, batch) if with_entropy else 0)
+    row_divergence = floats((frames, batch) if with_consistency else 0)
+    star_rows = floats(0 if star is None else (2, frames, batch))
 
     entries = frames * problem.positions_room
     emissions, emission_exponents = floats(entries), integers(entries)
-    rows_tile = pick(tiles.ROWS, problem.device, classes)
-    rows_grid = problem.rows_grid(rows_tile.ROWS)
+    tile = pick(tiles.ROWS, problem.device, classes)
+    rows_tile = _halved(tile, "ROWS") if with_consistency else tile
+    views = batch // 2 if with_consistency else batch
     launch(
-        kernels_rows.ctc_rows_kernel, rows_grid, logits, row_max, log_sum, emissions, emission_exponents, targets,
-        logit_lengths, *problem.target, frames, batch, problem.labels_room, *problem.in_vectors(logits), blank,
-        tile=rows_tile, VECTOR=problem.vector(logits), ONE_BLOCK=classes <= rows_tile.BLOCK,
+        kernels_rows.ctc_rows_kernel, problem.rows_grid(rows_tile.ROWS, views), logits, row_max, log_sum, row_entropy,
+        row_divergence, star_rows, emissions, emission_exponents, log_priors, targets, logit_lengths, *problem.target,
+        frames, batch, problem.labels_room, *in_vectors(logits), blank, star, None if star is None else star_penalty,
+        tile=rows_tile, VECTOR=vector_elements(logits), ONE_BLOCK=classes <= rows_tile.BLOCK, ENTROPY=with_entropy,
+        CONSISTENCY=with_consistency,
     )  # fmt: skip
 
     storage = _Storage.of(frames, problem.positions_room, save=save)
@@ -81,26 +86,31 @@ def forward(
     walk = (emissions, emission_exponents, targets, logit_lengths, *problem.target, frames)
     launch(
         kernels_recursion.ctc_meet_kernel, (2 * batch,), mantissas, exponents, *walk, problem.labels_room,
-        storage.chunk, storage.rows, tile=problem.states_tile, SAVE=save,
-        RESIDENT=problem.resident,
+        storage.chunk, storage.rows, tile=problem.states_tile, SAVE=save, RESIDENT=problem.resident,
     )  # fmt: skip
     by_class = stored_by_class(targets, batch, classes)
     occupancy = floats((frames * batch * classes if by_class else entries) if save else 0)
     joint = floats(entries) if save and by_class else occupancy
     launch(
         kernels_recursion.ctc_part_kernel, (2 * batch,), loss, row_max, log_sum, joint, mantissas, exponents, *walk,
-        batch, problem.labels_room, storage.chunk, storage.rows, classes, tile=problem.states_tile,
+        batch, problem.labels_room, storage.chunk, storage.rows, classes, star, tile=problem.states_tile,
         ZERO_INFINITY=zero_infinity, SAVE=save, RESIDENT=problem.resident,
     )  # fmt: skip
     if save:
         links = problem.links() if by_class else (None, None)
         launch(
-            kernels_occupancy.ctc_occupancy_kernel, rows_grid, joint, occupancy, log_sum, *links, logit_lengths,
-            *problem.target, frames, batch, problem.labels_room, targets.numel(), classes, tile=rows_tile,
-            BY_CLASS=by_class,
+            kernels_occupancy.ctc_occupancy_kernel, problem.rows_grid(tile.ROWS, batch), joint, occupancy, star_rows,
+            log_sum, *links, targets, logit_lengths, *problem.target, frames, batch, problem.labels_room,
+            targets.numel(), classes, star, tile=tile, BY_CLASS=by_class,
         )  # fmt: skip
-    none = [floats(0) for _ in range(4)]
-    return loss, *none[:2], row_max, log_sum, *none[2:], occupancy
+    entropy, consistency = floats(batch if with_entropy else 0), floats(batch if with_consistency else 0)
+    if with_entropy or with_consistency:
+        launch(
+            kernels_terms.ctc_terms_kernel, (batch,), entropy, consistency, row_entropy, row_divergence, log_sum,
+            frames, batch, tile=pick(tiles.TERMS, problem.device, frames), ENTROPY=with_entropy,
+            CONSISTENCY=with_consistency,
+        )  # fmt: skip
+    return loss, entropy, consistency, row_max, log_sum, row_entropy, star_rows, occupancy
 
 
 def backward(
@@ -123,20 +133,66 @@ def backward(
 ) -> Tensor:
     # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
     grad_logits = torch.empty_like(logits)
-    dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    logits = _dense_classes(logits)
+    dense = grad_logits if is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
+    _write_gradient(
+        dense, grad_loss, grad_entropy, grad_consistency, dense_rows(logits), targets, target_lengths, row_max,
+        log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency,
+    )  # fmt: skip
+    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+
+
+def backward_overwriting(
+    grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
+    logits: Tensor,
+    *rest: Any,
+) -> None:
+    """Write the gradient over ``logits``; takes what ``backward`` takes."""
+    dense = dense_rows(logits)
+    _write_gradient(dense, grad_loss, grad_entropy, grad_consistency, dense, *rest[:-1])
+    if dense is not logits:
+        logits.copy_(dense)
+
+
+def _write_gradient(
+    grad_logits: Tensor,
+    grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    row_max: Tensor,
+    log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
+    occupancy: Tensor,
+    blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
+) -> None:
+    """Run the kernel on logits and gradient with dense rows; they may be one tensor."""
     problem = _Problem(logits, targets, target_lengths, blank)
     frames, batch, classes = logits.shape
     by_class = stored_by_class(targets, batch, classes)
     links = (None, None) if by_class else problem.links()
-    vector = problem.vector(logits, dense)
+    vector = vector_elements(logits, grad_logits)
     tile = pick(tiles.GRAD if vector > 1 else tiles.GRAD_SINGLE, problem.device, classes)
+    views = batch // 2 if with_consistency else batch
+    tile = _halved(tile, "BLOCK") if with_consistency else tile
     launch(
-        kernels_grad.ctc_grad_kernel, problem.rows_grid(tile.ROWS), grad_loss, logits, row_max, log_sum, occupancy,
-        *links, *problem.target, dense, frames, batch, problem.labels_room, *problem.in_vectors(logits, dense),
-        tile=tile, VECTOR=vector, BY_CLASS=by_class,
+        kernels_grad.ctc_grad_kernel, problem.rows_grid(tile.ROWS, views), grad_loss, grad_entropy, grad_consistency,
+        logits, row_max, log_sum, row_entropy, star_rows, occupancy, *links, *problem.target, grad_logits, frames,
+        batch, problem.labels_room, *in_vectors(logits, grad_logits), blank, tile=tile, VECTOR=vector,
+        BY_CLASS=by_class, STAR=star is not None, ENTROPY=with_entropy, CONSISTENCY=with_consistency,
     )  # fmt: skip
-    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+
+
+def _halved(tile: AnyTile, size: str) -> AnyTile:
+    """Return a tile for two views, which fill a program like one utterance fills the given one."""
+    return dataclasses.replace(tile, **{size: getattr(tile, size) // 2})
 
 
 class _Problem:
@@ -156,9 +212,9 @@ class _Problem:
         # One warp holds all states of an utterance.
         self.resident = self.states_tile.num_warps == 1 and self.labels_room < self.states_tile.BLOCK
 
-    def rows_grid(self, rows: int) -> tuple[int]:
-        """Return the grid of a pass over rows of logits of which a program takes ``rows``."""
-        return (-(-self.frames // rows) * self.batch,)
+    def rows_grid(self, rows: int, utterances: int) -> tuple[int]:
+        """Return the grid of programs that take ``rows`` frames of an utterance, or of both views of one."""
+        return (-(-self.frames // rows) * utterances,)
 
     def links(self) -> tuple[Tensor, Tensor]:
         """Return the next position of the same class for each position, and each class's first, ``[N, C]``."""
@@ -183,20 +239,6 @@ class _Problem:
         )  # fmt: skip
         return offsets
 
-    def vector(self, *tensors: Tensor) -> int:
-        """Return the largest power of 2 that divides classes, strides and alignment: elements of one access."""
-        common = self.classes
-        for tensor in tensors:
-            start = tensor.storage_offset() if tensor.is_meta else tensor.data_ptr() // tensor.element_size()
-            common = math.gcd(common, start, tensor.stride(0), tensor.stride(1))
-        return math.gcd(common, _ACCESS_BYTES // tensors[0].element_size())
-
-    def in_vectors(self, *tensors: Tensor) -> tuple[int, ...]:
-        """Return the number of classes, and the strides of frames and utterances of each tensor, in vectors."""
-        vector = self.vector(*tensors)
-        strides = (stride // vector for tensor in tensors for stride in tensor.stride()[:2])
-        return self.classes // vector, *strides
-
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
@@ -214,12 +256,3 @@ class _Storage:
         fits = 32 * half * positions <= _STORED_BYTES
         chunk = half + 1 if fits else math.isqrt(half) + 1
         return cls(chunk, chunk - 1 + half // chunk + 1 + kernels_recursion.EXTRA_ROWS.value)
-
-
-def _is_dense(logits: Tensor) -> bool:
-    """Whether a row of classes is contiguous, as the kernels need it."""
-    return logits.stride(-1) == 1 or logits.shape[-1] == 1
-
-
-def _dense_classes(logits: Tensor) -> Tensor:
-    return logits if _is_dense(logits) else logits.contiguous()
