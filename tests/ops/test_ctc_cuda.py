@@ -275,6 +275,13 @@ def test_the_compiled_kernels_in_the_emulator_agree(labels, frames):
     check(got, expected(logits, *rest), frames)
 
 
+@pytest.mark.prove
+def test_a_batch_may_be_larger_than_the_second_axis_of_a_grid():
+    logits = random_logits(1, 65537, 2, dtype=torch.float32)
+    targets, ones = torch.ones(65537, 1, dtype=torch.int64), torch.ones(65537, dtype=torch.int64)
+    check(on_host(logits, targets, ones, ones), expected(logits, targets, ones, ones), 1)
+
+
 @needs_nvcc
 @pytest.mark.prove
 @pytest.mark.parametrize(("classes", "labels"), [(1001, 8), (4003, 30)])

@@ -115,7 +115,7 @@ int launch_target(const Problem& p, cudaStream_t stream) {
     if (const int error = cudaGetLastError()) return error;
   }
   if (p.sorted_slots == nullptr) return cudaSuccess;
-  const dim3 grid(blocks(p.most_labels + 1, kSortThreads), static_cast<unsigned>(p.batch));
+  const dim3 grid(static_cast<unsigned>(p.batch), blocks(p.most_labels + 1, kSortThreads));
   ctc_sort_kernel<<<grid, kSortThreads, 0, stream>>>(p);
   return cudaGetLastError();
 }

@@ -68,11 +68,14 @@ Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, const at
   p.blank = blank;
   p.has_star = star.has_value(), p.star = star.value_or(0);
   p.by_class = p.target_count + p.batch >= p.batch * p.classes;
-  // Indices within a row and numbers of blocks are 32-bit.
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 4;
-  TORCH_CHECK_VALUE(p.frames * p.batch <= kMost && p.classes <= kMost && p.most_labels <= kMost && p.batch <= 65535,
+  // Blocks along the first and second axis of a grid, and indices within a row, a frame or an utterance.
+  constexpr int64_t kMostRows = std::numeric_limits<int32_t>::max(), kMost = kMostRows / 4,
+                    kMostLabels = 65535 * 256 - 1;
+  TORCH_CHECK_VALUE(p.frames * p.batch <= kMostRows && p.batch <= kMostRows && p.frames <= kMost &&
+                        p.classes <= kMost && p.most_labels <= kMostLabels,
                     "ctc_loss: logits has shape ", logits.sizes(), " and targets ", targets.sizes(),
-                    "; the CUDA kernels take up to 65535 utterances, ", kMost, " frames in all, classes and labels.");
+                    "; the CUDA kernels take up to ", kMost, " frames and classes, ", kMostLabels, " labels and ",
+                    kMostRows, " frames in all.");
   return p;
 }
 

@@ -10,7 +10,7 @@ constexpr int kOccupancyThreads = 128;
 
 // A warp a frame; also of those that have no gradient, whose occupancies are 0.
 template <typename Real, bool kStar>
-__global__ void __launch_bounds__(kOccupancyThreads) ctc_occupancy_kernel(Forward call) {
+__global__ void __launch_bounds__(kOccupancyThreads, 4) ctc_occupancy_kernel(Forward call) {
   const Problem& p = call.problem;
   const int64_t index = (int64_t{blockIdx.x} * kOccupancyThreads + threadIdx.x) / kWarp;
   if (index >= p.frames * p.batch) return;
@@ -36,8 +36,10 @@ __global__ void __launch_bounds__(kOccupancyThreads) ctc_occupancy_kernel(Forwar
   if (is_empty) return;
 
   const Real* parts = static_cast<const Real*>(call.blank_parts) + (n * p.frames + t) * call.parts;
-  Real in_blanks = Real(0), in_labels = Real(0);
-  [[maybe_unused]] Real in_stars = Real(0);
+  Real in_blanks = Real(0);
+  // In fp64, as their quotient: a posterior of nearly 1 meets a softmax of nearly 1.
+  double in_labels = 0;
+  [[maybe_unused]] double in_stars = 0;
   for (int i = lane; i < parts_of<Real>(call.block_above, u.labels); i += kWarp) in_blanks += parts[i];
   for (int slot = 1 + lane; slot < slots; slot += kWarp) {
     in_labels += posterior[slot];
@@ -45,15 +47,14 @@ __global__ void __launch_bounds__(kOccupancyThreads) ctc_occupancy_kernel(Forwar
       if (is_star(p, label_at(p, u.target.start + slot - 1))) in_stars += posterior[slot];
   }
   in_blanks = reduce_warp(in_blanks, Sum());
-  const Real sum = in_blanks + reduce_warp(in_labels, Sum());
-  // Divided, not multiplied by a reciprocal: one rounding less where a posterior of nearly 1 meets a softmax of
-  // nearly 1.
-  const Real divisor = sum > Real(0) ? sum : Real(1);
-  for (int slot = lane; slot < slots; slot += kWarp) posterior[slot] = (slot ? posterior[slot] : in_blanks) / divisor;
+  const double sum = static_cast<double>(in_blanks) + reduce_warp(in_labels, Sum());
+  const double inverse = sum > 0 ? 1 / sum : 1;
+  for (int slot = lane; slot < slots; slot += kWarp)
+    posterior[slot] = static_cast<Real>(static_cast<double>(slot ? posterior[slot] : in_blanks) * inverse);
   if constexpr (kStar) {
-    in_stars = reduce_warp(in_stars, Sum()) / divisor;
+    const Real share = static_cast<Real>(reduce_warp(in_stars, Sum()) * inverse);
     Real& log_share = static_cast<Real*>(p.star_rows)[(p.frames + t) * p.batch + n];
-    if (lane == 0) log_share = in_stars > Real(0) ? log_of(in_stars) - log_share : -infinity<Real>();
+    if (lane == 0) log_share = share > Real(0) ? log_of(share) - log_share : -infinity<Real>();
   }
   if (!p.by_class) return;
 

@@ -50,7 +50,10 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
   const Span span = Span::of<In>(0, classes, -elements_past_boundary(row));
   const int edge = span.edge<In>(lane);
   const Real lowest = -infinity<Real>();
-  Real max = lowest, sum = Real(0), moment = Real(0), at_edge = edge < 0 ? lowest : to_real(row[edge]);
+  Real max = lowest, at_edge = edge < 0 ? lowest : to_real(row[edge]);
+  // Exponentials of 1 are counted apart: beside them the sum of the others would round by as much as a confident model
+  // is unsure.
+  Real ones = Real(0), others = Real(0), moment = Real(0);
   if constexpr (kOptions)
     if (edge == left_out) at_edge = lowest;
   for (int done = 0; done == 0 || done < span.vectors; done += kStep) {
@@ -72,27 +75,29 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
     largest = reduce_row<kThreads>(largest, Larger());
     // Of nothing but -inf up to here the sum is 0, and NaN if there was a NaN.
     const Real origin = largest == lowest ? Real(0) : largest;
-    Real sums[kVector<In>] = {exp_of(at_edge - origin)};
-    [[maybe_unused]] Real moments = sums[0] * held_below(at_edge - origin);
+    Real step_ones = Real(0), step_others[kVector<In>] = {}, step_moment = Real(0);
+    const auto add = [&](Real below_max, Real& sum) {
+      const Real e = exp_of(below_max);
+      if (e == Real(1))
+        step_ones += e;
+      else
+        sum += e;
+      if constexpr (kOptions) step_moment += e * held_below(below_max);
+    };
+    add(at_edge - origin, step_others[0]);
 #pragma unroll
     for (int h = 0; h < kHeld<In>; ++h)
 #pragma unroll
-      for (int i = 0; i < kVector<In>; ++i) {
-        const Real e = exp_of(x[h][i] - origin);
-        sums[i] += e;
-        if constexpr (kOptions) moments += e * held_below(x[h][i] - origin);
-      }
-    Real step_sum = Real(0);
+      for (int i = 0; i < kVector<In>; ++i) add(x[h][i] - origin, step_others[i]);
+    const Real factor = exp_of(max - origin);
+    if constexpr (kOptions) moment = (moment + (ones + others) * held_below(max - origin)) * factor + step_moment;
+    if (factor != Real(1)) others = (ones + others) * factor, ones = Real(0);
+    ones += step_ones;
 #pragma unroll
-    for (int i = 0; i < kVector<In>; ++i) step_sum += sums[i];
-    if constexpr (kOptions) {
-      const Real moved = held_below(max - origin);
-      moment = done == 0 ? moments : (moment + sum * moved) * exp_of(max - origin) + moments;
-    }
-    sum = done == 0 ? step_sum : sum * exp_of(max - origin) + step_sum;
+    for (int i = 0; i < kVector<In>; ++i) others += step_others[i];
     max = largest, at_edge = lowest;
   }
-  RowSums<Real> all{max, reduce_row<kThreads>(static_cast<double>(sum), Sum()), 0};
+  RowSums<Real> all{max, reduce_row<kThreads>(static_cast<double>(ones) + static_cast<double>(others), Sum()), 0};
   if constexpr (kOptions) all.moment = reduce_row<kThreads>(static_cast<double>(moment), Sum());
   return all;
 }

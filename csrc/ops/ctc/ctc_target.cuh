@@ -111,9 +111,9 @@ __device__ inline int32_t class_of_slot(const Problem& p, const Target& target, 
 // That is S steps of a block for 256 slots, where a sorting network would take log^2 S barriers of all.
 static __global__ void __launch_bounds__(kSortThreads) ctc_sort_kernel(Problem p) {
   __shared__ int32_t tile[kSortThreads];
-  const Target target = target_of(p, blockIdx.y);
-  const int slots = target.labels + 1, own = blockIdx.x * kSortThreads + threadIdx.x;
-  if (static_cast<int>(blockIdx.x) * kSortThreads >= slots) return;
+  const Target target = target_of(p, blockIdx.x);
+  const int slots = target.labels + 1, own = blockIdx.y * kSortThreads + threadIdx.x;
+  if (static_cast<int>(blockIdx.y) * kSortThreads >= slots) return;
   const int32_t own_class = own < slots ? class_of_slot(p, target, own) : 0;
   int before = 0;
   for (int first = 0; first < slots; first += kSortThreads) {

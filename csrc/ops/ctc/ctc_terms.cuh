@@ -42,8 +42,10 @@ __global__ void __launch_bounds__(kRowBlock, 2) ctc_divergences_kernel(Forward c
 #pragma unroll
     for (int i = 0; i < kVector<In>; ++i) add(in_x[i], in_y[i]);
   }
-  if (!is_aligned)
+  if (!is_aligned) {
+#pragma unroll 1
     for (int c = lane; c < classes; c += kThreads) add(to_real(x[c]), to_real(y[c]));
+  }
   const double sum_x = reduce_row<kThreads>(static_cast<double>(of_x), Sum());
   const double sum_y = reduce_row<kThreads>(static_cast<double>(of_y), Sum());
   if (lane != 0) return;
