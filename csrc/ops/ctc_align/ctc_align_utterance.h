@@ -161,7 +161,6 @@ class Alignment {
     }
     for (int64_t j = origin - 1; j < first; ++j) new_labels[j] = new_blanks[j] = kImpossible;
     for (int64_t j = last + 1; j < end; ++j) new_labels[j] = new_blanks[j] = kImpossible;
-    if (last == S) new_labels[S] = kImpossible;
   }
 
   // Search scores of the labels at a frame, in place of their logits.
