@@ -54,9 +54,9 @@ def _store_row(
         tl.store(row_entropy_out + saved, tl.where(valid, log_sum - spread / (maxima + others), 0.0), mask=exists)
     if star is not None:
         # Until the posteriors are known the second is the log-sum alone.
-        to = star_rows_out + saved
-        tl.store(to, tl.where(valid & (rest_max > float("-inf")), rest_max, 0.0), mask=exists)
-        tl.store(to + frames_room * batch, tl.where(valid, rest_log_sum, 0.0), mask=exists)
+        rest = star_rows_out + saved
+        tl.store(rest, tl.where(valid & (rest_max > float("-inf")), rest_max, 0.0), mask=exists)
+        tl.store(rest + frames_room * batch, tl.where(valid, rest_log_sum, 0.0), mask=exists)
         star_m, star_e = split_probability(rest_max, row_max, log_sum - rest_log_sum, star_penalty)
 
     at, labels, first_label, _, _ = find_target(n, target_lengths, offsets, labels_room)
