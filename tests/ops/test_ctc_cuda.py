@@ -323,10 +323,10 @@ with host_kernels([pathlib.Path(sys.argv[1])]), lisa_kernels.use_backend("cuda")
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("ctc_walk.cuh", "skips |= 1u << k;", "skips |= 0u;"),
-        ("ctc_walk.cuh", "entering = states.lead;", "entering = scaled_zero<Real>();"),
+        ("ctc_walk.cuh", "skips_ |= 1u << k;", "skips_ |= 0u;"),
+        ("ctc_walk.cuh", "== 0 ? states_.lead : enters", "== 0 ? scaled_zero<Real>() : enters"),
         ("ctc_rows.cuh", "out[slot] =", "out[slot == 1 ? 2 : slot] ="),
-        ("ctc_rows.cuh", "at_edge = edge < 0 ?", "at_edge = edge < 1 ?"),
+        ("ctc_rows.cuh", "if (vector < span.vectors)", "if (vector + 1 < span.vectors)"),
     ],
 )
 def test_a_wrong_line_is_caught(file, right, wrong, tmp_path):
