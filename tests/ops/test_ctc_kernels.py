@@ -193,9 +193,9 @@ def test_labels_changed_behind_torch_after_forward_stay_within_bounds():
 @pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
 def test_targets_of_another_batch_are_refused_below_the_public_check():
     logits, _, frames, labels = small_problem()
-    rest = torch.ones(1, 3, dtype=torch.long), torch.tensor(frames), torch.tensor(labels), 0, False, True
+    rest = torch.ones(1, 3, dtype=torch.long), torch.tensor(frames), torch.tensor(labels)
     with pytest.raises(ValueError, match="targets has 1 rows; it takes N = 2"):
-        torch.ops.lisa_C.ctc_loss_fwd(logits, *rest)
+        torch.ops.lisa_C.ctc_loss_fwd(logits, *rest, None, 0, None, 0.0, False, False, False, True)
 
 
 def test_a_gradient_penalty_on_a_plain_loss_raises(backend):

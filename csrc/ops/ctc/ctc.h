@@ -26,6 +26,8 @@ struct CtcProblem {
   const int64_t* target_lengths;  // [N]
   int64_t target_count;           // labels in `targets`
   int64_t blank;
+  bool has_star;  // whether the label `star`, which is no class, stands for any class but blank
+  int64_t star;
   // Occupancies are stored for each class of each frame instead of for each position of the target.
   bool by_class;
 
@@ -33,12 +35,19 @@ struct CtcProblem {
   void* row_max;    // [T, N]
   void* log_sum;    // [T, N]; +inf: the row's gradient is 0; NaN: it is NaN
   void* occupancy;  // T rows of each utterance, see occupancy_offset
+  // Null where not asked for:
+  void* row_entropy;  // [T, N]
+  void* star_rows;    // [2, T, N]: largest logit but blank's; log(posterior of the star) - log-sum below that logit
 };
 
 struct CtcForward {
   CtcProblem problem;
   const int64_t* logit_lengths;  // [N]
   void* loss;                    // [N]
+  void *entropy, *consistency;   // [N], null where not asked for
+  void* row_divergence;          // [T, N], scratch; null without consistency
+  const void* log_priors;        // [C], null without
+  double star_penalty;
   bool zero_infinity;
   bool save;  // whether occupancy is wanted
   // 64-byte aligned, as laid out by Schedule in ctc_cpu.cpp.
@@ -47,10 +56,11 @@ struct CtcForward {
 
 struct CtcBackward {
   CtcProblem problem;
-  const void* grad_loss;  // [N]
-  void* grad_logits;      // [T, N, C], any strides with dense classes
+  const void* grad_loss;                        // [N]
+  const void *grad_entropy, *grad_consistency;  // [N], null where not asked for
+  void* grad_logits;                            // [T, N, C], any strides with dense classes; may be the logits
   int64_t grad_stride_t, grad_stride_n;
-  char* scratch;      // a row for each thread, `row_bytes` apart, 64-byte aligned
+  char* scratch;      // two rows for each thread, `row_bytes` apart, 64-byte aligned
   int64_t row_bytes;  // at least C values of the computation's type
 };
 
@@ -63,6 +73,9 @@ static inline int64_t occupancy_width(const CtcProblem& p, int64_t labels) {
 static inline int64_t occupancy_offset(const CtcProblem& p, int64_t n) {
   return p.frames * (p.by_class ? n * p.classes : p.target_offsets[n] + n);
 }
+
+// The other view of an utterance, where the second half of a batch holds other views of the first.
+static inline int64_t partner_of(const CtcProblem& p, int64_t n) { return (n + p.batch / 2) % p.batch; }
 
 // One past the last entry of an utterance's rows.
 static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {

@@ -19,6 +19,9 @@ constexpr int kFramesPerNormalisation = 8;
 // kZeroExponent, and a product of two states fits into the integer.
 template <typename Real>
 constexpr IntOf<Real> kLowestExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 28 : 60));
+// Emissions over small priors may be above 1: held below this, sums and differences of two fit into the integer.
+template <typename Real>
+constexpr IntOf<Real> kHighestExponent = -kLowestExponent<Real>;
 
 // A row of states: P blanks, then P labels from index -1 on with `kLanes` entries of room, mantissas and exponents.
 template <typename Real>
@@ -82,9 +85,11 @@ static inline void normalise_vector(Real* mantissa, IntOf<Real>* exponent) {
   const IntVec bits = reinterpret_cast<IntVec>(m);
   const IntVec unit = (bits & ((Int(1) << S::kMantissaBits) - 1)) | (Int(S::kBias) << S::kMantissaBits);
   const IntVec moved = load_vector<IntVec>(exponent) + (bits >> S::kMantissaBits) - S::kBias;
+  const IntVec highest = IntVec{} + kHighestExponent<Real>;
+  const IntVec within = larger(moved < highest ? moved : highest, IntVec{} + kLowestExponent<Real>);
   const IntVec is_zero = m == VecOf<Real>{};
   store(mantissa, is_zero ? VecOf<Real>{} : reinterpret_cast<VecOf<Real>>(unit));
-  store_vector(exponent, is_zero ? IntVec{} + kZeroExponent<Real> : larger(moved, IntVec{} + kLowestExponent<Real>));
+  store_vector(exponent, is_zero ? IntVec{} + kZeroExponent<Real> : within);
 }
 
 template <typename Real>

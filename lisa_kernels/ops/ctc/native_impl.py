@@ -9,18 +9,10 @@ import torch
 from torch import Tensor
 
 from lisa_kernels.core import native
-from lisa_kernels.ops.ctc.reference import used_options
 
 # States of the recursion up to this size are kept for all frames; beyond it they are recomputed from checkpoints, and
 # memory grows with the square root of the frames.
 KEPT_BYTES = 64 << 20
-
-
-def refuse(named: dict[str, Any]) -> str | None:
-    """Return why these kernels cannot run a call, or None."""
-    if not _on_cuda(named["logits"]) and (used := used_options(named)):
-        return f"{' and '.join(used)}; the CPU kernels compute the plain loss"
-    return None
 
 
 def forward(
@@ -40,11 +32,10 @@ def forward(
 ) -> tuple[Tensor, ...]:
     logits = _dense_classes(logits)
     if not _on_cuda(logits):
-        loss, row_max, log_sum, occupancy = torch.ops.lisa_C.ctc_loss_fwd(
-            logits, targets, logit_lengths, target_lengths, blank, zero_infinity, save
-        )
-        none = loss.new_empty(0)
-        return loss, none, none.clone(), row_max, log_sum, none.clone(), none.clone(), occupancy
+        return torch.ops.lisa_C.ctc_loss_fwd(
+            logits, targets, logit_lengths, target_lengths, log_priors, blank, star, star_penalty, zero_infinity,
+            with_entropy, with_consistency, save,
+        )  # fmt: skip
     with _device_of(logits):
         return native.ops().ctc_loss_cuda_fwd(
             logits, targets, logit_lengths, target_lengths, log_priors, blank, star, star_penalty, zero_infinity,
@@ -115,8 +106,9 @@ def _write_gradient(
     """Run the kernel on logits and gradient with dense classes; they may be one tensor."""
     if not _on_cuda(logits):
         torch.ops.lisa_C.ctc_loss_bwd(
-            grad_loss, logits, targets, target_lengths, row_max, log_sum, occupancy, blank, grad_logits
-        )
+            grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max, log_sum, row_entropy,
+            star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits,
+        )  # fmt: skip
         return
     with _device_of(logits):
         native.ops().ctc_loss_cuda_bwd(
