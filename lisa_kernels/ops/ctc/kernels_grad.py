@@ -38,8 +38,8 @@ def _softmax(rows, maxima, log_sums, scale, first, classes, BLOCK: tl.constexpr)
 
 @triton.jit
 def _store_gradient(
-    n, frame, exists, x, p, maxima, log_sums, other_p, other_log_sums, first, grad_loss, grad_entropy,
-    grad_consistency, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets, grad_rows,
+    n, frame, exists, x, p, maxima, log_sums, other_p, other_log_sums, first, weight, entropy_weight,
+    consistency_weight, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets, grad_rows,
     frames_room, batch, labels_room, classes, blank,
     STAR: tl.constexpr, ENTROPY: tl.constexpr, CONSISTENCY: tl.constexpr, BY_CLASS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -67,14 +67,14 @@ def _store_gradient(
         starred = tl.exp((x - rest_max[:, None]) + share[:, None])
         difference -= tl.where((column == blank)[None, :], 0.0, starred)
     # Times the upstream gradient last: where softmax and occupancy cancel, their roundings are all that is left.
-    grad = tl.load(grad_loss + n) * difference
+    grad = weight * difference
     if ENTROPY:
         entropies = tl.load(row_entropy + saved, mask=exists, other=0.0)
         surprise = (x - maxima[:, None]) + (entropies - log_sums)[:, None]
-        grad -= tl.load(grad_entropy + n) * tl.where(p == 0.0, 0.0, p * surprise)
+        grad -= entropy_weight * tl.where(p == 0.0, 0.0, p * surprise)
     if CONSISTENCY:
         apart = tl.where((other_log_sums == float("inf"))[:, None], 0.0, p - other_p)
-        grad += tl.load(grad_consistency + n) * apart
+        grad += consistency_weight * apart
     # Whatever the upstream gradient is.
     grad = to_dtype(tl.where((log_sums == float("inf"))[:, None], 0.0, grad), grad_rows.dtype.element_ty)
     tl.store(grad_rows[:, None] + column[None, :], grad, mask=exists[:, None] & inside[None, :])
@@ -97,11 +97,17 @@ def ctc_grad_kernel(
     rows = logits + frame * stride_t_vectors * VECTOR + n * stride_n_vectors * VECTOR
     grad_rows = grad_out + frame * grad_stride_t_vectors * VECTOR + n * grad_stride_n_vectors * VECTOR
     maxima, log_sums, scale = _load_statistics(n, frame, exists, row_max, log_sum, batch)
+    weight = tl.load(grad_loss + n)
+    entropy_weight = tl.load(grad_entropy + n) if ENTROPY else 0.0
+    consistency_weight = tl.load(grad_consistency + n) if CONSISTENCY else 0.0
     if CONSISTENCY:
         other_n = n + batch // 2
         other_rows = logits + frame * stride_t_vectors * VECTOR + other_n * stride_n_vectors * VECTOR
         other_grad_rows = grad_out + frame * grad_stride_t_vectors * VECTOR + other_n * grad_stride_n_vectors * VECTOR
         other_maxima, other_log_sums, other_scale = _load_statistics(other_n, frame, exists, row_max, log_sum, batch)
+        other_weight = tl.load(grad_loss + other_n)
+        other_entropy_weight = tl.load(grad_entropy + other_n) if ENTROPY else 0.0
+        other_consistency_weight = tl.load(grad_consistency + other_n)
 
     for first in range(0, classes, BLOCK):
         x, p = _softmax(rows, maxima, log_sums, scale, first, classes, BLOCK)
@@ -110,14 +116,14 @@ def ctc_grad_kernel(
             y, other_p = _softmax(other_rows, other_maxima, other_log_sums, other_scale, first, classes, BLOCK)
             others = other_log_sums
             _store_gradient(
-                other_n, frame, exists, y, other_p, other_maxima, other_log_sums, p, log_sums, first, grad_loss,
-                grad_entropy, grad_consistency, row_entropy, star_rows, occupancy, following, first_position,
+                other_n, frame, exists, y, other_p, other_maxima, other_log_sums, p, log_sums, first, other_weight,
+                other_entropy_weight, other_consistency_weight, row_entropy, star_rows, occupancy, following, first_position,
                 target_lengths, offsets, other_grad_rows, frames_room, batch, labels_room, classes, blank,
                 STAR, ENTROPY, CONSISTENCY, BY_CLASS, BLOCK,
             )  # fmt: skip
         _store_gradient(
-            n, frame, exists, x, p, maxima, log_sums, other_p, others, first, grad_loss, grad_entropy,
-            grad_consistency, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets,
+            n, frame, exists, x, p, maxima, log_sums, other_p, others, first, weight, entropy_weight,
+            consistency_weight, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets,
             grad_rows, frames_room, batch, labels_room, classes, blank,
             STAR, ENTROPY, CONSISTENCY, BY_CLASS, BLOCK,
         )  # fmt: skip
