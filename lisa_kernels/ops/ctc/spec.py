@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lisa_kernels.core.spec import BadInput, Case, OpSpec
-from lisa_kernels.ops.ctc import reference
+from lisa_kernels.ops.ctc import option_cases, reference
 from lisa_kernels.ops.ctc.op import ctc_loss, explain
 
 
@@ -176,7 +176,7 @@ _EDGES = {
     name.removeprefix("_"): function
     for name, function in list(globals().items())
     if name.startswith("_") and getattr(function, "__annotations__", {}).get("kwargs") == "dict[str, Any]"
-}
+} | option_cases.EDGES
 _SMALL = {"T": 24, "N": 4, "C": 9, "S": 6}
 _WIDE = {"T": 24, "N": 4, "C": 40, "S": 6}
 
@@ -233,6 +233,8 @@ _FULL_CASES = (
     # The 8-frame blocks of the recursion and its chunks of stored states.
     *(Case(f"{t} frames", {"T": t, "N": 2, "C": 30, "S": 5}) for t in (8, 9, 16, 17, 2049)),
     *(Case(f"{s} labels", {"T": 150, "N": 2, "C": 21, "S": s}) for s in (14, 15, 16, 17, 31, 32, 33, 63, 64)),
+    *(Case(f"{s} labels", {"T": s + 41, "N": 1, "C": 21, "S": s}) for s in (512, 513, 1100)),
+    *(Case(f"{t} frames, {s} labels", {"T": t, "N": 3, "C": 40, "S": s}) for t, s in ((1, 0), (1, 1), (2, 1), (2, 3))),
     *(Case(f"{c} classes", {"T": 20, "N": 2, "C": c, "S": 4}) for c in (2, 15, 16, 17, 63, 64, 65, 1003)),
     Case("long target", {"T": 1500, "N": 2, "C": 100, "S": 700}),
     Case("2000 frames", {"T": 2000, "N": 2, "C": 50, "S": 100}),
@@ -322,7 +324,7 @@ def _depth(case: Case) -> int:
     instead of 6.7e4 nats at T = 16,000), and its own fp64 error is 8e-10 of the gradient: counted as ten times the
     roundings.
     """
-    return (40 if case.edge == "scaled" else 4) * case["T"]
+    return (40 if case.edge in ("scaled", "scaled_star") else 4) * case["T"]
 
 
 def _limit(output: str, dtype: torch.dtype) -> float | None:
@@ -359,7 +361,7 @@ SPECS = (
         dtypes=(torch.float32, torch.bfloat16, torch.float16, torch.float64),
         cases=_CASES,
         full=_FULL_CASES,
-        edges=_EDGE_CASES,
+        edges=_EDGE_CASES + option_cases.CASES,
         bad_inputs=_BAD_INPUTS,
         bench=(
             Case("words", {"T": 500, "N": 16, "C": 1000, "S": 80}, {}, "full_lengths"),

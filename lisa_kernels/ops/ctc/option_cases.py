@@ -1,0 +1,166 @@
+"""Cases of ``ctc_loss``'s options: stars, priors, weights, entropy and consistency, each where it hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lisa_kernels.core.spec import Case
+
+_NARROW = {"T": 24, "N": 4, "C": 9, "S": 6}
+_WIDE = {"T": 24, "N": 4, "C": 40, "S": 6}
+# More classes than one row of threads takes at once, and no multiple of a vector.
+_BROAD = {"T": 11, "N": 2, "C": 1203, "S": 5}
+_BOTH = {"entropy_weight": -0.3, "consistency_weight": 0.7}
+
+
+def _star_between(kwargs: dict[str, Any]) -> None:
+    kwargs["targets"][:, 1::2] = kwargs["star"]
+
+
+def _star_at_both_ends(kwargs: dict[str, Any]) -> None:
+    kwargs["targets"][:, 0] = kwargs["star"]
+    for row, length in zip(kwargs["targets"], kwargs["target_lengths"].tolist(), strict=True):
+        row[length - 1] = kwargs["star"]
+
+
+def _stars_alone(kwargs: dict[str, Any]) -> None:
+    kwargs["targets"][:] = kwargs["star"]
+
+
+def _star_and_padding(kwargs: dict[str, Any]) -> None:
+    _star_between(kwargs)
+    for n in range(kwargs["targets"].shape[0]):
+        kwargs["logits"][kwargs["logit_lengths"][n] :, n] = float("nan")
+        kwargs["targets"][n, kwargs["target_lengths"][n] :] = (kwargs["star"], -100)[n % 2]
+
+
+def _star_concatenated(kwargs: dict[str, Any]) -> None:
+    _star_between(kwargs)
+    lengths = kwargs["target_lengths"].tolist()
+    kwargs["targets"] = torch.cat([row[:length] for row, length in zip(kwargs["targets"], lengths, strict=True)])
+
+
+def _star_beside_a_sure_blank(kwargs: dict[str, Any]) -> None:
+    """1 - p(blank) is 1e-12: a difference from 1 would leave nothing of it."""
+    _star_between(kwargs)
+    kwargs["logits"][:, :, kwargs.get("blank", 0)] += 30
+
+
+def _star_without_blank(kwargs: dict[str, Any]) -> None:
+    _star_between(kwargs)
+    kwargs["logits"][::3, :, 0] = -float("inf")
+
+
+def _star_and_blank_alone(kwargs: dict[str, Any]) -> None:
+    """In one frame of one utterance no class but blank is possible."""
+    _star_between(kwargs)
+    kwargs["logits"][3, 1, 1:] = -float("inf")
+
+
+def _scaled_star(kwargs: dict[str, Any]) -> None:
+    _star_between(kwargs)
+    kwargs["logits"] *= 1000
+
+
+def _star_nan(kwargs: dict[str, Any]) -> None:
+    _star_between(kwargs)
+    kwargs["logits"][2, 1, 3] = float("nan")
+
+
+def _priors(kwargs: dict[str, Any]) -> None:
+    classes = kwargs["logits"].shape[-1]
+    kwargs["log_priors"] = 0.5 * torch.linspace(-4, 3, classes).log_softmax(0)
+
+
+def _priors_of_rare_classes(kwargs: dict[str, Any]) -> None:
+    """Emissions far above 1."""
+    kwargs["log_priors"] = torch.full(kwargs["logits"].shape[-1:], -30.0)
+
+
+def _priors_and_star(kwargs: dict[str, Any]) -> None:
+    _priors(kwargs)
+    _star_between(kwargs)
+
+
+def _weights(kwargs: dict[str, Any]) -> None:
+    kwargs["weights"] = torch.linspace(0.5, 2, kwargs["logits"].shape[1])
+
+
+def _weight_of_zero(kwargs: dict[str, Any]) -> None:
+    """The utterance that is left out holds NaN."""
+    _weights(kwargs)
+    kwargs["weights"][1] = 0
+    kwargs["logits"][:, 1] = float("nan")
+
+
+def _classes_impossible(kwargs: dict[str, Any]) -> None:
+    kwargs["targets"][kwargs["targets"] == 5] = 6
+    kwargs["logits"][:, :, 5] = -float("inf")
+
+
+def _lengths_of_views_differ(kwargs: dict[str, Any]) -> None:
+    frames, batch, _ = kwargs["logits"].shape
+    kwargs["logit_lengths"][:] = torch.tensor([frames, frames - 9, frames - 5, frames])[:batch]
+    kwargs["target_lengths"][:] = torch.tensor([3, 6, 3, 6])[:batch]
+
+
+def _one_view_is_short(kwargs: dict[str, Any]) -> None:
+    """It has no alignment: nothing of it counts, nor is the other view held to it."""
+    kwargs["logit_lengths"][0] = 2
+    kwargs["target_lengths"][0] = kwargs["targets"].shape[1]
+
+
+def _equal_views(kwargs: dict[str, Any]) -> None:
+    half = kwargs["logits"].shape[1] // 2
+    kwargs["logits"][:, half:] = kwargs["logits"][:, :half]
+
+
+def _shifted_views(kwargs: dict[str, Any]) -> None:
+    kwargs["logits"] += 3000
+    kwargs["logits"][:, : kwargs["logits"].shape[1] // 2] -= 6000
+
+
+EDGES: dict[str, Callable[[dict[str, Any]], None]] = {
+    name.removeprefix("_"): function
+    for name, function in list(globals().items())
+    if name.startswith("_") and getattr(function, "__annotations__", {}).get("kwargs") == "dict[str, Any]"
+}
+
+
+def _case(edge: str, sizes: dict[str, int], **options: Any) -> Case:
+    told = "".join(f", {name}={value}" for name, value in options.items())
+    return Case(f"{edge.replace('_', ' ')}{told}, C={sizes['C']}", sizes, options, edge)
+
+
+CASES = (
+    *(_case("star_between", sizes, star=-1, star_penalty=0.7) for sizes in (_NARROW, _WIDE, _BROAD)),
+    _case("star_at_both_ends", _WIDE, star=40),
+    _case("stars_alone", _NARROW, star=9, reduction="none"),
+    *(_case("star_and_padding", sizes, star=-1, reduction="sum") for sizes in (_NARROW, _WIDE)),
+    _case("star_concatenated", _WIDE, star=77),
+    _case("star_beside_a_sure_blank", _NARROW, star=-1),
+    _case("star_beside_a_sure_blank", _WIDE, star=-1, blank=39),
+    _case("star_without_blank", _WIDE, star=-1),
+    _case("star_and_blank_alone", _NARROW, star=-1, reduction="none"),
+    _case("scaled_star", _WIDE, star=-1),
+    _case("star_nan", _NARROW, star=-1, reduction="none"),
+    Case("star, one class", {"T": 5, "N": 2, "C": 1, "S": 0}, {"star": -1}),
+    *(_case("priors", sizes) for sizes in (_NARROW, _WIDE)),
+    _case("priors_of_rare_classes", _NARROW),
+    _case("priors_and_star", _WIDE, star=-1),
+    _case("weights", _WIDE),
+    _case("weight_of_zero", _NARROW, reduction="none"),
+    *(Case(f"entropy, C={sizes['C']}", sizes, {"entropy_weight": 0.4}) for sizes in (_NARROW, _BROAD)),
+    _case("classes_impossible", _WIDE, **_BOTH),
+    *(Case(f"consistency, C={sizes['C']}", sizes, {"consistency_weight": 0.2}) for sizes in (_NARROW, _WIDE, _BROAD)),
+    _case("lengths_of_views_differ", _WIDE, reduction="none", **_BOTH),
+    _case("one_view_is_short", _NARROW, reduction="none", zero_infinity=True, **_BOTH),
+    _case("equal_views", _WIDE, consistency_weight=1.0),
+    _case("shifted_views", _NARROW, consistency_weight=1.0),
+    _case("star_between", _WIDE, star=-1, reduction="none", **_BOTH),
+    Case("all terms, no utterances", {"T": 5, "N": 0, "C": 7, "S": 3}, {"star": -1, **_BOTH}),
+    Case("all terms, no frames", {"T": 0, "N": 4, "C": 7, "S": 3}, {"reduction": "none", **_BOTH}),
+)
