@@ -236,7 +236,7 @@ def terms_and_gradient(function, logits, *rest, **options):
 
 def starred_problem():
     """Four utterances of 9 classes: stars side by side, one beyond a length, confident blanks, too few frames."""
-    logits, targets, frames, labels = problem(12, 4, 9, 3)
+    logits, targets, frames, labels = problem(8, 4, 9, 3)
     targets[1, :2], targets[3, 2] = 9, 9
     logits[:, 0, 0] += 18
     frames[2] = 1
@@ -252,8 +252,8 @@ def test_options_agree_with_the_definition(option):
         got = terms_and_gradient(lisa_kernels.ctc_terms, *args, **options)
     with lisa_kernels.use_backend("reference"):
         expected = terms_and_gradient(lisa_kernels.ctc_terms, args[0].double(), *args[1:], **options)
-    assert_matches(got[0], expected[0], depth=48, name="terms")
-    assert_matches(got[1], expected[1], depth=48, name="gradient")
+    assert_matches(got[0], expected[0], depth=32, name="terms")
+    assert_matches(got[1], expected[1], depth=32, name="gradient")
 
 
 def test_a_gradient_over_the_logits_has_the_bits_of_one_beside_them():

@@ -39,8 +39,8 @@ def _softmax(rows, maxima, log_sums, scale, first, classes, BLOCK: tl.constexpr)
 @triton.jit
 def _store_gradient(
     n, frame, exists, x, p, maxima, log_sums, other_p, other_log_sums, first, weight, entropy_weight,
-    consistency_weight, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets, grad_rows,
-    frames_room, batch, labels_room, classes, blank,
+    consistency_weight, row_entropy, star_rows, occupancy, following, first_position, target_lengths, offsets,
+    grad_rows, frames_room, batch, labels_room, classes, blank,
     STAR: tl.constexpr, ENTROPY: tl.constexpr, CONSISTENCY: tl.constexpr, BY_CLASS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Store a block of one utterance's gradient: of the loss, and of the terms asked for.
@@ -117,8 +117,9 @@ def ctc_grad_kernel(
             others = other_log_sums
             _store_gradient(
                 other_n, frame, exists, y, other_p, other_maxima, other_log_sums, p, log_sums, first, other_weight,
-                other_entropy_weight, other_consistency_weight, row_entropy, star_rows, occupancy, following, first_position,
-                target_lengths, offsets, other_grad_rows, frames_room, batch, labels_room, classes, blank,
+                other_entropy_weight, other_consistency_weight, row_entropy, star_rows, occupancy, following,
+                first_position, target_lengths, offsets, other_grad_rows, frames_room, batch, labels_room, classes,
+                blank,
                 STAR, ENTROPY, CONSISTENCY, BY_CLASS, BLOCK,
             )  # fmt: skip
         _store_gradient(
