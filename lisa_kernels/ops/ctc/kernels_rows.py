@@ -36,6 +36,12 @@ def _load_classes(rows, valid, first, classes, blank, BLOCK: tl.constexpr, STAR:
 
 
 @triton.jit
+def _rest_log_sum(rest_max, maxima, others):
+    """Log-sum of the classes but blank; 0 where none is possible, which the maximum of -inf tells."""
+    return tl.where(rest_max > float("-inf"), log_sum_of(maxima, others), 0.0)
+
+
+@triton.jit
 def _store_row(
     n, frame, valid, rows, row_max, maxima, others, spread, rest_max, rest_log_sum, row_max_out, log_sum_out,
     row_entropy_out, star_rows_out, emissions_out, exponents_out, log_priors, targets, target_lengths, offsets,
@@ -128,12 +134,13 @@ def ctc_rows_kernel(
     other_rest_max, other_rest_log_sum = None, None
     if STAR:
         # 1 - p_blank cancels where blank is nearly certain: so the others were summed on their own.
-        rest_max, rest_log_sum = row_max, log_sum_of(maxima, others)
+        rest_max, rest_log_sum = row_max, _rest_log_sum(row_max, maxima, others)
         x = tl.load(rows + blank, mask=valid, other=0.0).to(tl.float32)[:, None]
         before, before_sum = row_max, maxima + others
         row_max, maxima, others, spread = take_classes(x, row_max, maxima, others, spread, ENTROPY)
         if CONSISTENCY:
-            other_rest_max, other_rest_log_sum = other_max, log_sum_of(other_maxima, other_others)
+            other_rest_max = other_max
+            other_rest_log_sum = _rest_log_sum(other_max, other_maxima, other_others)
             y = tl.load(other_rows + blank, mask=other_valid, other=0.0).to(tl.float32)[:, None]
             other_before, other_sum = other_max, other_maxima + other_others
             other_max, other_maxima, other_others, other_spread = take_classes(
