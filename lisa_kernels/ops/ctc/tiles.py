@@ -84,6 +84,8 @@ _GRAD = (
 )
 GRAD = {
     **dict.fromkeys(_GPUS, _GRAD),
+    # Rows of 256 spill 8 bytes there.
+    "sm_120": (*_GRAD[:3], (None, GradTile(ROWS=16, BLOCK=128, num_warps=8))),
     "interp": ((8, GradTile(ROWS=4, BLOCK=8)), (None, GradTile(ROWS=2, BLOCK=32))),
 }
 # Where a thread loads single elements, each lies in another row, of which it holds addresses and statistics: 16 take
