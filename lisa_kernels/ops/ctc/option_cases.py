@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lisa_kernels.core.spec import Case
+from lisa_kernels.core.spec import BadInput, Case
 
 _NARROW = {"T": 24, "N": 4, "C": 9, "S": 6}
 _WIDE = {"T": 24, "N": 4, "C": 40, "S": 6}
@@ -164,3 +164,34 @@ CASES = (
     Case("all terms, no utterances", {"T": 5, "N": 0, "C": 7, "S": 3}, {"star": -1, **_BOTH}),
     Case("all terms, no frames", {"T": 0, "N": 4, "C": 7, "S": 3}, {"reduction": "none", **_BOTH}),
 )
+
+
+def _with(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda good: {**good, **changes}
+
+
+def _priors_of(make: Callable[[int], torch.Tensor]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda good: {**good, "log_priors": make(good["logits"].shape[-1]).to(good["logits"].device)}
+
+
+BAD_INPUTS = (
+    BadInput("star is a class", _with(star=3), ValueError, "star is 3"),
+    BadInput("star is no integer", _with(star=1.5), TypeError, "star is 1.5 (float)"),
+    BadInput("star_penalty is a string", _with(star_penalty="1"), TypeError, "star_penalty is '1' (str)"),
+    BadInput("log_priors are a list", _with(log_priors=[0.0]), TypeError, "log_priors is list"),
+    BadInput(
+        "log_priors of other classes", _priors_of(lambda c: torch.zeros(c + 1)), ValueError, "log_priors has shape"
+    ),
+    BadInput(
+        "log_priors require grad", _priors_of(lambda c: torch.zeros(c).requires_grad_()), ValueError,
+        "log_priors requires grad",
+    ),
+    BadInput(
+        "log_priors hold -inf", _priors_of(lambda c: torch.full((c,), -float("inf"))), ValueError,
+        "log_priors[0] is -inf",
+    ),
+    BadInput("weights are a list", _with(weights=[1.0, 1.0, 1.0]), TypeError, "weights is list"),
+    BadInput("entropy_weight is a string", _with(entropy_weight="a"), TypeError, "entropy_weight is 'a' (str)"),
+    BadInput("views of an odd batch", _with(consistency_weight=1.0), ValueError, "logits has N = 3 utterances"),
+    BadInput("overwrite_logits is no bool", _with(overwrite_logits=1), TypeError, "overwrite_logits is 1 (int)"),
+)  # fmt: skip

@@ -362,7 +362,7 @@ SPECS = (
         cases=_CASES,
         full=_FULL_CASES,
         edges=_EDGE_CASES + option_cases.CASES,
-        bad_inputs=_BAD_INPUTS,
+        bad_inputs=_BAD_INPUTS + option_cases.BAD_INPUTS,
         bench=(
             Case("words", {"T": 500, "N": 16, "C": 1000, "S": 80}, {}, "full_lengths"),
             Case("many pieces", {"T": 1500, "N": 8, "C": 5000, "S": 200}, {}, "full_lengths"),
