@@ -4,6 +4,7 @@
 
 #include "ctc.h"
 #include "ctc_gradient.h"
+#include "ctc_outputs.h"
 #include "ctc_terms.h"
 #include "ctc_utterance.h"
 
@@ -63,11 +64,11 @@ struct FrameReader {
 
   void read(Utterance<Real>& u, int64_t t, int64_t ahead) const {
     if (t >= u.T) return;
-    const bool entropy = p.problem.row_entropy != nullptr;
-    if (p.problem.has_star)
-      entropy ? u.template read_frame<true, true, In>(t, ahead) : u.template read_frame<true, false, In>(t, ahead);
-    else
-      entropy ? u.template read_frame<false, true, In>(t, ahead) : u.template read_frame<false, false, In>(t, ahead);
+    const bool star = p.problem.has_star, entropy = p.problem.row_entropy != nullptr;
+    if (!star && !entropy) [[likely]]
+      return u.template read_frame<false, false, In>(t, ahead);
+    if (!star) return u.template read_frame<false, true, In>(t, ahead);
+    entropy ? u.template read_frame<true, true, In>(t, ahead) : u.template read_frame<true, false, In>(t, ahead);
   }
   void read_pair(Utterance<Real>& u, Utterance<Real>& other, int64_t t, int64_t ahead) const {
     read(u, t, ahead);

@@ -105,16 +105,21 @@ constexpr IntOf<Real> kZeroExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 2
 static inline float exp2_precise(float r) { return exp2_centred(r); }
 static inline double exp2_precise(double r) { return __builtin_exp2(r); }
 
-// 2^y.
+// 2^y, for y up to -kLowestEmission.
 template <typename Real>
 static inline void split(double y, Real& mantissa, IntOf<Real>& exponent) {
   const bool impossible = y == -__builtin_inf();
-  const double above = y < kLowestEmission<Real> ? kLowestEmission<Real> : y;
-  const double held = above > -kLowestEmission<Real> ? -kLowestEmission<Real> : above;
+  const double held = y < kLowestEmission<Real> ? kLowestEmission<Real> : y;
   const double whole = round_to_whole<double>(held);
   const Real fraction = exp2_precise(static_cast<Real>(held - whole));
   mantissa = impossible ? Real(0) : fraction;
   exponent = impossible ? kZeroExponent<Real> : static_cast<IntOf<Real>>(whole);
+}
+
+// The same for any y: an emission over a prior may be above 1.
+template <typename Real>
+static inline void split_any(double y, Real& mantissa, IntOf<Real>& exponent) {
+  split(y > -kLowestEmission<Real> ? -kLowestEmission<Real> : y, mantissa, exponent);
 }
 
 constexpr double kLog2E = 1.4426950408889634;
@@ -134,7 +139,7 @@ static inline void split_emissions(Real* __restrict mantissa, IntOf<Real>* __res
                                    RowStatistics<Real> row, const double* __restrict log2_priors) {
   const double max = row.max, log2_sum = row.log_sum * kLog2E;
   for (int64_t i = 0; i < count; ++i)
-    split((mantissa[i] - max) * kLog2E - log2_sum - log2_priors[i], mantissa[i], exponent[i]);
+    split_any((mantissa[i] - max) * kLog2E - log2_sum - log2_priors[i], mantissa[i], exponent[i]);
 }
 
 // out = softmax(x).
