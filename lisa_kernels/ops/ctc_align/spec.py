@@ -85,7 +85,7 @@ _CASES = (
     # 17 and 33 cross the vectors of 4, 8 and 16 lanes; 32 labels are 33 positions.
     Case("more labels than classes", {"T": 67, "N": 3, "C": 17, "S": 33}),
     Case("more classes than labels", {"T": 50, "N": 3, "C": 131, "S": 15}),
-    Case("32 labels", {"T": 80, "N": 1, "C": 64, "S": 32}),
+    Case("a warp of labels", {"T": 80, "N": 1, "C": 64, "S": 32}),
     Case("blank is last", {"T": 40, "N": 5, "C": 33, "S": 8}, {"blank": 32}),
     Case("narrow band", _LONG, {"band": 2}),
 )
