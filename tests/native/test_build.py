@@ -91,7 +91,7 @@ def test_no_torch_header_outside_the_bindings():
     """Kernels that include torch compile in minutes instead of seconds, and cannot be run without it."""
     for path in [*(ROOT / "csrc/core").iterdir(), *(ROOT / "csrc/ops").glob("*/*")]:
         # What bindings share.
-        if path == ROOT / "csrc/core/tensor.h" or path.name.endswith(("_bind.cpp", "_bind_cuda.cpp")):
+        if path == ROOT / "csrc/core/tensor.h" or path.name.endswith(("_bind.h", "_bind.cpp", "_bind_cuda.cpp")):
             continue
         text = path.read_text()
         assert "<ATen" not in text, path

@@ -3,7 +3,7 @@
 #include <torch/library.h>
 
 #include "../../core/capability.h"
-#include "ctc_greedy_decode_arguments.h"
+#include "ctc_greedy_decode_bind.h"
 
 namespace {
 auto kernel() {

@@ -2,7 +2,7 @@
 #include <torch/library.h>
 
 #include "../../core/library.h"
-#include "ctc_greedy_decode_arguments.h"
+#include "ctc_greedy_decode_bind.h"
 
 namespace {
 auto forward(const at::Tensor& logits, const at::Tensor& logit_lengths, int64_t blank, int64_t stream) {
