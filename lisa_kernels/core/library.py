@@ -127,12 +127,13 @@ def _autograd_function(
         needs = [ctx.needs_input_grad[i] for i in input_slots]
         if all(grads[i] is None for i in graded_slots):
             return (None,) * len(inputs)
-        like = ctx.saved_tensors[0]
+        # Once: non-reentrant checkpointing recomputes them at the first look and refuses a second.
+        saved_tensors = ctx.saved_tensors
         grads = tuple(
-            like.new_zeros(shape, dtype=dtype) if grads[i] is None else grads[i].contiguous()
+            saved_tensors[0].new_zeros(shape, dtype=dtype) if grads[i] is None else grads[i].contiguous()
             for i, (shape, dtype) in zip(graded_slots, ctx.graded, strict=True)
         )
-        have = grads + ctx.saved_tensors + ctx.consts + (needs,)
+        have = grads + saved_tensors + ctx.consts + (needs,)
         out = [None] * len(inputs)
         run = over if ctx.overwrites else bwd
         results = _as_tuple(run(*[have[i] for i in order]))

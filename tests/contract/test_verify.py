@@ -9,6 +9,7 @@ import pytest
 from lisa_kernels import env, verify
 from lisa_kernels.core import native
 from lisa_kernels.core.config import BACKENDS
+from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc import reference
 from lisa_kernels.testing.rows import FAILED, PASSED, Row
 from lisa_kernels.testing.table import details, table
@@ -94,9 +95,12 @@ def test_infinite_errors_are_valid_json():
 def test_env_names_every_backend_of_every_op(capsys):
     assert env.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    shown = {line.split()[0]: line for line in lines[lines.index("Ops") + 2 :]}
-    assert set(shown) == set(BACKENDS)
-    assert shown["reference"].split()[1] == "available"
+    below = lines[lines.index("Ops") + 1 :]
+    ops = [line.split()[0] for line in below if not line.startswith("    ")]
+    backends = [tuple(line.split()[:2]) for line in below if line.startswith("    ")]
+    assert ops == [spec.name for spec in select()]
+    assert [name for name, _ in backends] == list(BACKENDS) * len(ops)
+    assert {verdict for name, verdict in backends if name == "reference"} == {"available"}
 
 
 def test_env_prints_although_everything_is_broken(monkeypatch, capsys):
