@@ -20,7 +20,9 @@ NAN = Case("planted, NaN", SIZES, {"reduction": "none"}, "nan")
 SHORT = Case("planted, short", SIZES, {"reduction": "none"}, "short")
 TRANSPOSED = Case("planted, transposed", SIZES, {"reduction": "none"}, "transposed")
 # Where these stand among the arguments of backward.
-LOGITS, ROW_MAX, LOG_SUM = 3, 6, 7
+LOGITS, ROW_MAX, LOG_SUM, STAR_ROWS = 3, 6, 7, 9
+# And these among those of forward.
+LENGTHS, LOG_PRIORS, STAR_PENALTY = 2, 4, 7
 right_forward, right_backward = reference.forward, reference.backward
 
 
@@ -127,6 +129,51 @@ class StaleForward:
         return right_backward(*args[:ROW_MAX], *self.saved, *args[ROW_MAX + len(self.saved) :])
 
 
+def forward_without_penalty(*args):
+    return right_forward(*args[:STAR_PENALTY], 0.0, *args[STAR_PENALTY + 1 :])
+
+
+def forward_without_priors(*args):
+    return right_forward(*args[:LOG_PRIORS], None, *args[LOG_PRIORS + 1 :])
+
+
+def forward_with_priors_on_blank_alone(*args):
+    priors = args[LOG_PRIORS].clone()
+    priors[1:] = 0
+    return right_forward(*args[:LOG_PRIORS], priors, *args[LOG_PRIORS + 1 :])
+
+
+def forward_with_entropy_of_padding(*args):
+    loss, entropy, *rest = right_forward(*args)
+    return loss, entropy + (args[0].shape[0] - args[LENGTHS]) * 1e-3, *rest
+
+
+def forward_with_the_divergence_the_other_way(*args):
+    loss, entropy, consistency, *rest = right_forward(*args)
+    return loss, entropy, consistency.roll(len(consistency) // 2), *rest
+
+
+def forward_with_terms_of_an_infeasible_view(*args):
+    loss, entropy, consistency, row_max, log_sum, *rest = right_forward(*args)
+    without_alignment = (log_sum == float("inf")).all(0)
+    return loss, torch.where(without_alignment, 1.0, entropy), consistency, row_max, log_sum, *rest
+
+
+def backward_without_the_star_s_share(*args):
+    args = list(args)
+    args[STAR_ROWS] = args[STAR_ROWS].clone()
+    args[STAR_ROWS][1] = -float("inf")
+    return right_backward(*args)
+
+
+def backward_without_entropy(grad_loss, grad_entropy, *rest):
+    return right_backward(grad_loss, torch.zeros_like(grad_entropy), *rest)
+
+
+def backward_with_the_other_view_s_upstream(grad_loss, grad_entropy, grad_consistency, *rest):
+    return right_backward(grad_loss, grad_entropy, grad_consistency.roll(len(grad_consistency) // 2), *rest)
+
+
 STALE = StaleForward()
 FORWARDS = [
     (forward_without_length_mask, PLAIN, "output"),
@@ -152,6 +199,19 @@ BACKWARDS = [
     (backward_that_is_always_contiguous, TRANSPOSED, "strides of gradients"),
 ]
 
+# Each option: the spec's own case that must see the fault.
+OF_OPTIONS = [
+    (forward_without_penalty, "star between, star=-1, star_penalty=0.7, C=9", "output"),
+    (forward_without_priors, "priors, C=40", "output"),
+    (forward_with_priors_on_blank_alone, "priors, C=9", "output"),
+    (forward_with_entropy_of_padding, "entropy, C=9", "output"),
+    (forward_with_the_divergence_the_other_way, "lengths of views differ", "output"),
+    (forward_with_terms_of_an_infeasible_view, "one view is short", "output"),
+    (backward_without_the_star_s_share, "star at both ends", "grad_logits"),
+    (backward_without_entropy, "entropy, C=9", "grad_logits"),
+    (backward_with_the_other_view_s_upstream, "lengths of views differ", "grad_logits"),
+]
+
 
 def failed_checks(case, dtype=torch.float32):
     return {
@@ -175,6 +235,37 @@ def test_a_wrong_forward_is_caught(monkeypatch, wrong, case, check):
 def test_a_wrong_backward_is_caught(monkeypatch, wrong, case, check):
     monkeypatch.setattr(reference, "backward", wrong)
     assert check in failed_checks(case)
+
+
+def case_of(start):
+    (case,) = [case for case in SPEC.edges if case.name.startswith(start)]
+    return case
+
+
+@pytest.mark.parametrize(("wrong", "start", "check"), OF_OPTIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_wrong_option_is_caught(monkeypatch, wrong, start, check):
+    case = case_of(start)
+    assert not failed_checks(case)
+    monkeypatch.setattr(reference, "forward" if wrong.__name__.startswith("forward") else "backward", wrong)
+    assert check in failed_checks(case)
+
+
+def test_a_star_that_may_follow_a_star_at_once_is_caught(monkeypatch):
+    """Planted in the trellis: neighbouring stars as two labels that differ."""
+    right = reference.build_trellis
+
+    def with_skips(*args, **options):
+        trellis = right(*args, **options)
+        trellis.can_skip[:, 3::2] = True
+        return trellis
+
+    def planted(*args):
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(reference, "build_trellis", with_skips)
+            return right_forward(*args)
+
+    monkeypatch.setattr(reference, "forward", planted)
+    assert "output" in failed_checks(case_of("stars alone"))
 
 
 def test_a_stale_saved_tensor_is_caught(monkeypatch):

@@ -18,7 +18,6 @@ from lisa_kernels.ops.ctc.arguments import (
     check_overwritable,
     check_values,
 )
-from lisa_kernels.ops.ctc.arguments import bring_lengths as _lengths  # noqa: F401, moved: import it from there
 from lisa_kernels.ops.ctc.packing import stored_by_class
 from lisa_kernels.ops.ctc.terms import CtcTerms, counted_lengths, reduce_terms
 
@@ -185,7 +184,7 @@ def ctc_terms(
 ) -> CtcTerms:
     """Return loss, entropy and consistency of each utterance, for objectives that ``ctc_loss`` does not spell.
 
-    Args: as ``ctc_loss``, and
+    All other arguments are those of ``ctc_loss``.
 
     Args:
         entropy: Whether the entropy is wanted.

@@ -7,7 +7,6 @@ mathematics as the ``reference`` backend: always in fp64, rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from lisa_kernels.ops.ctc.trellis import (
     valid_logits,
 )
 
-__all__ = ["backward", "ctc_loss", "ctc_terms", "forward", "pad_targets", "stored_by_class", "used_options"]
+__all__ = ["backward", "ctc_loss", "ctc_terms", "forward", "pad_targets", "stored_by_class"]
 INFINITY = float("inf")
 
 
@@ -263,9 +262,3 @@ def backward_overwriting(*args: Any) -> None:
     """Write what ``backward`` returns over ``logits``."""
     logits = args[3]
     logits.copy_(backward(*args))
-
-
-def used_options(named: Mapping[str, Any]) -> list[str]:
-    """Return the names of a call's options beyond the plain loss; takes the op's arguments by name."""
-    given = [name for name in ("log_priors", "star") if named.get(name) is not None]
-    return given + [name for name in ("with_entropy", "with_consistency", "overwrite_logits") if named.get(name)]
