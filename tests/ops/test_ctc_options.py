@@ -176,3 +176,53 @@ def test_the_definition_without_options_is_the_definition_of_before():
     for name, other in (("star_penalty", 0.0), ("log_priors", None), ("weights", None), ("entropy_weight", 0.0)):
         changed = reference.ctc_loss(logits, rest[0], *lengths, **{**options, name: other})
         assert (changed - whole).abs() > 1e-3, name
+
+
+def test_autocast_leaves_the_options_as_they_are():
+    """Half logits are computed in fp32 inside; terms come back in fp32."""
+    logits, rest, options = problem(torch.bfloat16)
+    expected = lisa_kernels.ctc_loss(logits, *rest, **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = lisa_kernels.ctc_loss(logits, *rest, **options)
+    assert got.dtype == torch.float32
+    assert same_bits(got, expected)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_nan_in_one_view_spoils_both_of_them_where_both_have_frames(backend):
+    logits, rest, options = problem()
+    logits[4, 2] = float("nan")
+    leaf = logits.requires_grad_()
+    with lisa_kernels.use_backend(backend):
+        loss = lisa_kernels.ctc_loss(leaf, *rest, reduction="none", **options)
+        (grad,) = torch.autograd.grad(loss.sum(), leaf)
+    assert loss.isnan().tolist() == [True, False, True, False]
+    # Utterance 0 has 9 frames, its other view 8.
+    assert grad[:8, [0, 2]].isnan().all()
+    assert grad[8, 0].isfinite().all()
+    assert grad[:, [1, 3]].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_consistency_without_both_views_having_frames_is_zero(backend):
+    logits, rest, options = problem()
+    options = {"star": STAR, "consistency_weight": 1.0}
+    with lisa_kernels.use_backend(backend):
+        terms = lisa_kernels.ctc_terms(logits, rest[0], [9, 9, 0, 1], [3, 3, 0, 3], star=STAR, consistency=True)
+        loss = lisa_kernels.ctc_loss(
+            logits, rest[0], [9, 9, 0, 1], [3, 3, 0, 3], reduction="none", zero_infinity=True, **options
+        )
+    assert terms.consistency.tolist() == [0, 0, 0, 0]
+    assert loss.isfinite().all()
+
+
+@pytest.mark.parametrize("prior", [-1e6, 1e6])
+@pytest.mark.parametrize("frames", [60, 400])
+def test_priors_of_any_size_keep_loss_and_gradient_finite(prior, frames):
+    """Exponents of states are held in their integers either way."""
+    logits, rest, _ = problem(frames=frames, batch=2)
+    leaf = logits.requires_grad_()
+    loss = lisa_kernels.ctc_loss(leaf, *rest, star=STAR, log_priors=torch.full((7,), prior))
+    (grad,) = torch.autograd.grad(loss, leaf)
+    assert loss.isfinite()
+    assert grad.isfinite().all()
