@@ -101,6 +101,7 @@ struct Utterance {
   Emission<Real> emission(int64_t t) const {
     return {emissions + t * (P + 1) + 1, emission_exponents + t * (P + 1) + 1};
   }
+  bool has_emissions_above_1() const { return log2_priors || call->star_penalty < 0; }
   int64_t row_index(int64_t t) const { return t * call->problem.batch + n; }
   // From the row pass on the log-sum of the classes but blank; from the posteriors on what CtcProblem says.
   Real& star_log_share(int64_t t) const {
@@ -283,7 +284,8 @@ void Direction<Real, kForward>::advance(const Utterance<Real>& u, int64_t i, con
     step<Real, kForward, true>(u.P, prev, next, u.emission(t), blank, blank_exponent, u.can_skip, posterior);
   else
     step<Real, kForward, false>(u.P, prev, next, u.emission(t), blank, blank_exponent, u.can_skip, nullptr);
-  if (i % kFramesPerNormalisation == kFramesPerNormalisation - 1) normalise(next, u.P);
+  if (i % kFramesPerNormalisation != kFramesPerNormalisation - 1) return;
+  u.has_emissions_above_1() ? normalise<true>(next, u.P) : normalise<false>(next, u.P);
 }
 
 template <typename Real, bool kForward>
