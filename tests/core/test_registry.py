@@ -40,7 +40,7 @@ def test_inputs_repeat_and_depend_on_the_seed(spec):
     one, two, other = (make_inputs(spec, case, spec.dtypes[0], seed=seed) for seed in (0, 0, 1))
     tensors = [name for name, value in one.items() if isinstance(value, torch.Tensor)]
     assert all(same_bits(one[name], two[name]) for name in tensors)
-    assert not all(same_bits(one[name], other[name]) for name in tensors)
+    assert not any(same_bits(one[name], other[name]) for name in tensors if one[name].dtype.is_floating_point)
 
 
 def test_generators_differ_by_case(spec):
