@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 # What a thread loads or stores at once.
@@ -18,6 +20,25 @@ def is_dense(tensor: Tensor) -> bool:
 def dense_rows(tensor: Tensor) -> Tensor:
     """Return the tensor, copied where its rows are not contiguous."""
     return tensor if is_dense(tensor) else tensor.contiguous()
+
+
+def write_like(tensor: Tensor, write: Callable[[Tensor, Tensor], None]) -> Tensor:
+    """Return what ``write(tensor, result)`` writes, both with dense rows, in a tensor strided like the given one.
+
+    The usual model hands over a transposed tensor, and gets its gradient back transposed without a copy.
+    """
+    result = torch.empty_like(tensor)
+    dense = result if is_dense(result) else torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    write(dense_rows(tensor), dense)
+    return result if dense is result else result.copy_(dense)
+
+
+def write_over(tensor: Tensor, write: Callable[[Tensor, Tensor], None]) -> None:
+    """Put what ``write`` of ``write_like`` writes into the tensor itself; where rows are dense it gets it twice."""
+    dense = dense_rows(tensor)
+    write(dense, dense)
+    if dense is not tensor:
+        tensor.copy_(dense)
 
 
 def vector_elements(*tensors: Tensor) -> int:

@@ -54,8 +54,10 @@ def bring(
         bring_lengths(function, argument, value, batch, logits.device)
         for argument, value in (("logit_lengths", logit_lengths), ("target_lengths", target_lengths))
     ]
-    if logits.device.type != "cpu" and not torch.compiler.is_compiling():
-        _check_host_lengths(function, logit_lengths, target_lengths, frames, targets)
+    if (given := on_host(logit_lengths, logits)) is not None:
+        check_logit_lengths(function, given, frames)
+    if (given := on_host(target_lengths, logits)) is not None:
+        _check_target_lengths(function, given, targets)
     if log_priors is not None:
         log_priors = _bring_priors(function, log_priors, logits)
     if star is not None:
@@ -141,7 +143,7 @@ def check_values(function: str, named: Mapping[str, Any]) -> None:
     logits, targets = named["logits"], named["targets"]
     logit_lengths, target_lengths = named["logit_lengths"], named["target_lengths"]
     frames, _, classes = logits.shape
-    _check_logit_lengths(function, logit_lengths, frames)
+    check_logit_lengths(function, logit_lengths, frames)
     _check_target_lengths(function, target_lengths, targets)
     if named["log_priors"] is not None:
         checks.check_finite(function, "log_priors", named["log_priors"], "Give classes that were never seen a floor.")
@@ -158,7 +160,8 @@ def check_values(function: str, named: Mapping[str, Any]) -> None:
     checks.check_range(function, "targets", targets, 0, classes - 1, meaning)
 
 
-def _check_logit_lengths(function: str, logit_lengths: Tensor, frames: int) -> None:
+def check_logit_lengths(function: str, logit_lengths: Tensor, frames: int) -> None:
+    """Raise ValueError for lengths on the CPU that are negative or beyond the frames."""
     checks.check_range(
         function, "logit_lengths", logit_lengths, 0, frames, f"frames of an utterance (logits have T = {frames})",
         "Count frames after the encoder's subsampling.",
@@ -179,11 +182,9 @@ def _check_target_lengths(function: str, target_lengths: Tensor, targets: Tensor
         )
 
 
-def _check_host_lengths(function: str, logit_lengths: Any, target_lengths: Any, frames: int, targets: Tensor) -> None:
-    """Lengths that are on the host although the logits are on a GPU can be looked at without waiting."""
-    for check, lengths, size in (
-        (_check_logit_lengths, torch.as_tensor(logit_lengths), frames),
-        (_check_target_lengths, torch.as_tensor(target_lengths), targets),
-    ):
-        if lengths.device.type == "cpu":
-            check(function, lengths.reshape(-1), size)
+def on_host(lengths: Tensor | Sequence[int], logits: Tensor) -> Tensor | None:
+    """Return lengths ``[N]`` that can be looked at without waiting for the GPU that ``logits`` are on; None without."""
+    if logits.device.type == "cpu" or torch.compiler.is_compiling():
+        return None
+    given = torch.as_tensor(lengths).reshape(-1)
+    return given if given.device.type == "cpu" else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lisa_kernels.core import native
+from lisa_kernels.core.rows import dense_rows, write_like, write_over
 
 # States of the recursion up to this size are kept for all frames; beyond it they are recomputed from checkpoints, and
 # memory grows with the square root of the frames.
@@ -30,24 +30,27 @@ def forward(
     overwrite_logits: bool,
     save: bool,
 ) -> tuple[Tensor, ...]:
-    logits = _dense_classes(logits)
-    if not _on_cuda(logits):
-        return torch.ops.lisa_C.ctc_loss_fwd(
-            logits, targets, logit_lengths, target_lengths, log_priors, blank, star, star_penalty, zero_infinity,
-            with_entropy, with_consistency, save,
-        )  # fmt: skip
-    with _device_of(logits):
-        return native.ops().ctc_loss_cuda_fwd(
-            logits, targets, logit_lengths, target_lengths, log_priors, blank, star, star_penalty, zero_infinity,
-            with_entropy, with_consistency, save, KEPT_BYTES, native.stream(logits),
-        )  # fmt: skip
+    return native.call(
+        "ctc_loss", "fwd", dense_rows(logits), targets, logit_lengths, target_lengths, log_priors, blank, star,
+        star_penalty, zero_infinity, with_entropy, with_consistency, save, on=logits, cuda_args=(KEPT_BYTES,),
+    )  # fmt: skip
 
 
-def backward(
+def backward(grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any) -> Tensor:
+    return write_like(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def backward_overwriting(
+    grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any
+) -> None:
+    """Write the gradient over ``logits``, whose elements the kernels read before they write there."""
+    write_over(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def _writer(
     grad_loss: Tensor,
     grad_entropy: Tensor,
     grad_consistency: Tensor,
-    logits: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
@@ -60,77 +63,14 @@ def backward(
     with_entropy: bool,
     with_consistency: bool,
     needs: list[bool],
-) -> Tensor:
-    # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
-    grad_logits = torch.empty_like(logits)
-    dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    _write_gradient(
-        dense, grad_loss, grad_entropy, grad_consistency, _dense_classes(logits), targets, target_lengths, row_max,
-        log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency,
-    )  # fmt: skip
-    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+) -> Callable[[Tensor, Tensor], None]:
+    """Return what writes the gradient of logits, both with dense rows; they may be one tensor."""
 
-
-def backward_overwriting(
-    grad_loss: Tensor,
-    grad_entropy: Tensor,
-    grad_consistency: Tensor,
-    logits: Tensor,
-    *rest: Any,
-) -> None:
-    """Write the gradient over ``logits``: the kernels read a row wholly before they write it."""
-    dense = _dense_classes(logits)
-    _write_gradient(dense, grad_loss, grad_entropy, grad_consistency, dense, *rest[:-1])
-    if dense is not logits:
-        logits.copy_(dense)
-
-
-def _write_gradient(
-    grad_logits: Tensor,
-    grad_loss: Tensor,
-    grad_entropy: Tensor,
-    grad_consistency: Tensor,
-    logits: Tensor,
-    targets: Tensor,
-    target_lengths: Tensor,
-    row_max: Tensor,
-    log_sum: Tensor,
-    row_entropy: Tensor,
-    star_rows: Tensor,
-    occupancy: Tensor,
-    blank: int,
-    star: int | None,
-    with_entropy: bool,
-    with_consistency: bool,
-) -> None:
-    """Run the kernel on logits and gradient with dense classes; they may be one tensor."""
-    if not _on_cuda(logits):
-        torch.ops.lisa_C.ctc_loss_bwd(
-            grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max, log_sum, row_entropy,
-            star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits,
-        )  # fmt: skip
-        return
-    with _device_of(logits):
-        native.ops().ctc_loss_cuda_bwd(
-            grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max, log_sum, row_entropy,
-            star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits, native.stream(logits),
+    def write(logits: Tensor, grad_logits: Tensor) -> None:
+        native.call(
+            "ctc_loss", "bwd", grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max,
+            log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits,
+            on=logits,
         )  # fmt: skip
 
-
-def _on_cuda(logits: Tensor) -> bool:
-    """Whether the CUDA kernels run: on a GPU, or on CPU tensors where they are built to run without one."""
-    return logits.is_cuda or native.is_redirected()
-
-
-def _device_of(logits: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels are launched on the current device, which must be that of the tensors."""
-    return torch.cuda.device(logits.device) if logits.is_cuda else contextlib.nullcontext()
-
-
-def _is_dense(logits: Tensor) -> bool:
-    """Whether a row of classes is contiguous, as the kernels need it."""
-    return logits.stride(-1) == 1 or logits.shape[-1] == 1
-
-
-def _dense_classes(logits: Tensor) -> Tensor:
-    return logits if _is_dense(logits) else logits.contiguous()
+    return write

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lisa_kernels.core.launch import launch
-from lisa_kernels.core.rows import dense_rows, in_vectors, is_dense, vector_elements
+from lisa_kernels.core.rows import dense_rows, in_vectors, vector_elements, write_like, write_over
 from lisa_kernels.core.targets import current_target
 from lisa_kernels.core.tiling import AnyTile, pick
 from lisa_kernels.ops.ctc import (
@@ -30,6 +31,7 @@ from lisa_kernels.ops.ctc import (
     tiles,
 )
 from lisa_kernels.ops.ctc.packing import stored_by_class
+from lisa_kernels.ops.ctc.triton_target import target_offsets
 
 # States of all frames up to this size are kept, more are recomputed from checkpoints.
 _STORED_BYTES = 64 << 20
@@ -113,11 +115,21 @@ def forward(
     return loss, entropy, consistency, row_max, log_sum, row_entropy, star_rows, occupancy
 
 
-def backward(
+def backward(grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any) -> Tensor:
+    return write_like(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def backward_overwriting(
+    grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any
+) -> None:
+    """Write the gradient over ``logits``, whose elements the kernels read before they write there."""
+    write_over(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def _writer(
     grad_loss: Tensor,
     grad_entropy: Tensor,
     grad_consistency: Tensor,
-    logits: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
@@ -130,64 +142,27 @@ def backward(
     with_entropy: bool,
     with_consistency: bool,
     needs: list[bool],
-) -> Tensor:
-    # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
-    grad_logits = torch.empty_like(logits)
-    dense = grad_logits if is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    _write_gradient(
-        dense, grad_loss, grad_entropy, grad_consistency, dense_rows(logits), targets, target_lengths, row_max,
-        log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency,
-    )  # fmt: skip
-    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+) -> Callable[[Tensor, Tensor], None]:
+    """Return what writes the gradient of logits, both with dense rows; they may be one tensor."""
 
+    def write(logits: Tensor, grad_logits: Tensor) -> None:
+        problem = _Problem(logits, targets, target_lengths, blank)
+        frames, batch, classes = logits.shape
+        by_class = stored_by_class(targets, batch, classes)
+        links = (None, None) if by_class else problem.links()
+        vector = vector_elements(logits, grad_logits)
+        tile = pick(tiles.GRAD if vector > 1 else tiles.GRAD_SINGLE, problem.device, classes)
+        views = batch // 2 if with_consistency else batch
+        tile = _halved(tile, "BLOCK") if with_consistency else tile
+        launch(
+            kernels_grad.ctc_grad_kernel, problem.rows_grid(tile.ROWS, views), grad_loss, grad_entropy,
+            grad_consistency, logits, row_max, log_sum, row_entropy, star_rows, occupancy, *links, *problem.target,
+            grad_logits, frames, batch, problem.labels_room, *in_vectors(logits, grad_logits), blank, tile=tile,
+            VECTOR=vector, BY_CLASS=by_class, STAR=star is not None, ENTROPY=with_entropy,
+            CONSISTENCY=with_consistency,
+        )  # fmt: skip
 
-def backward_overwriting(
-    grad_loss: Tensor,
-    grad_entropy: Tensor,
-    grad_consistency: Tensor,
-    logits: Tensor,
-    *rest: Any,
-) -> None:
-    """Write the gradient over ``logits``; takes what ``backward`` takes."""
-    dense = dense_rows(logits)
-    _write_gradient(dense, grad_loss, grad_entropy, grad_consistency, dense, *rest[:-1])
-    if dense is not logits:
-        logits.copy_(dense)
-
-
-def _write_gradient(
-    grad_logits: Tensor,
-    grad_loss: Tensor,
-    grad_entropy: Tensor,
-    grad_consistency: Tensor,
-    logits: Tensor,
-    targets: Tensor,
-    target_lengths: Tensor,
-    row_max: Tensor,
-    log_sum: Tensor,
-    row_entropy: Tensor,
-    star_rows: Tensor,
-    occupancy: Tensor,
-    blank: int,
-    star: int | None,
-    with_entropy: bool,
-    with_consistency: bool,
-) -> None:
-    """Run the kernel on logits and gradient with dense rows; they may be one tensor."""
-    problem = _Problem(logits, targets, target_lengths, blank)
-    frames, batch, classes = logits.shape
-    by_class = stored_by_class(targets, batch, classes)
-    links = (None, None) if by_class else problem.links()
-    vector = vector_elements(logits, grad_logits)
-    tile = pick(tiles.GRAD if vector > 1 else tiles.GRAD_SINGLE, problem.device, classes)
-    views = batch // 2 if with_consistency else batch
-    tile = _halved(tile, "BLOCK") if with_consistency else tile
-    launch(
-        kernels_grad.ctc_grad_kernel, problem.rows_grid(tile.ROWS, views), grad_loss, grad_entropy, grad_consistency,
-        logits, row_max, log_sum, row_entropy, star_rows, occupancy, *links, *problem.target, grad_logits, frames,
-        batch, problem.labels_room, *in_vectors(logits, grad_logits), blank, tile=tile, VECTOR=vector,
-        BY_CLASS=by_class, STAR=star is not None, ENTROPY=with_entropy, CONSISTENCY=with_consistency,
-    )  # fmt: skip
+    return write
 
 
 def _halved(tile: AnyTile, size: str) -> AnyTile:
@@ -201,13 +176,12 @@ class _Problem:
     def __init__(self, logits: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> None:
         self.frames, self.batch, self.classes = logits.shape
         self.targets, self.blank = targets, blank
-        padded = targets.dim() == 2
         # Labels that one target may have by the shapes alone.
-        self.labels_room = targets.shape[1] if padded else targets.numel()
+        self.labels_room = targets.shape[-1]
         self.positions_room = targets.numel() + self.batch
         self.device = current_target(logits.device)
         # What find_target takes.
-        self.target = (target_lengths, None if padded else self._offsets(target_lengths))
+        self.target = (target_lengths, target_offsets(targets, target_lengths))
         self.states_tile = pick(tiles.STATES, self.device, self.labels_room)
         # One warp holds all states of an utterance.
         self.resident = self.states_tile.num_warps == 1 and self.labels_room < self.states_tile.BLOCK
@@ -229,15 +203,6 @@ class _Problem:
             first_position, self.batch, self.labels_room, self.classes, self.blank, tile=tile,
         )  # fmt: skip
         return following, first_position
-
-    def _offsets(self, target_lengths: Tensor) -> Tensor:
-        offsets = torch.empty(self.batch + 1, dtype=torch.int64, device=target_lengths.device)
-        tile = pick(tiles.OFFSETS, self.device, self.batch)
-        launch(
-            kernels_target.ctc_offsets_kernel, (1,), target_lengths, offsets, self.batch, self.targets.numel(),
-            tile=tile,
-        )  # fmt: skip
-        return offsets
 
 
 @dataclasses.dataclass(frozen=True)

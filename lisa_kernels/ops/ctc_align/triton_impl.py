@@ -14,10 +14,9 @@ from torch import Tensor
 
 from lisa_kernels.core.launch import launch
 from lisa_kernels.core.rows import dense_rows, in_vectors, vector_elements
-from lisa_kernels.core.targets import Target, current_target
+from lisa_kernels.core.targets import current_target
 from lisa_kernels.core.tiling import pick
-from lisa_kernels.ops.ctc import kernels_target
-from lisa_kernels.ops.ctc import tiles as ctc_tiles
+from lisa_kernels.ops.ctc.triton_target import target_offsets
 from lisa_kernels.ops.ctc_align import kernels, kernels_search, kernels_trace, kernels_window, tiles
 
 
@@ -43,14 +42,13 @@ def forward(
     frames, batch, classes = logits.shape
     device = current_target(logits.device)
     empty = functools.partial(torch.empty, device=logits.device)
-    padded = targets.dim() == 2
     # Labels that one target may have by the shapes alone.
-    labels_room = targets.shape[1] if padded else targets.numel()
+    labels_room = targets.shape[-1]
     options = {"BANDED": band is not None}
     # The kernels take no None for a number.
     has_star, star, reach = star is not None, star or 0, band or 0
     rooms = _Rooms(targets.numel(), batch, band)
-    lengths = logit_lengths, target_lengths, None if padded else _offsets(targets, target_lengths, device)
+    lengths = logit_lengths, target_lengths, target_offsets(targets, target_lengths)
 
     tile = pick(tiles.ROWS, device, classes)
     scores = empty(frames * rooms.per_frame(1), dtype=torch.float32)
@@ -114,14 +112,3 @@ class _Rooms:
         width = kernels_window.POSITIONS_OF_A_WORD.value
         room = self._labels // width + self._batch
         return room if self._band is None else min(room, self._batch * ((2 * self._band + width - 1) // width + 1))
-
-
-def _offsets(targets: Tensor, target_lengths: Tensor, device: Target) -> Tensor:
-    """Return where each concatenated target begins, and the end of the last, ``[N + 1]``; within ``targets``."""
-    offsets = torch.empty(len(target_lengths) + 1, dtype=torch.int64, device=target_lengths.device)
-    tile = pick(ctc_tiles.OFFSETS, device, len(target_lengths))
-    launch(
-        kernels_target.ctc_offsets_kernel, (1,), target_lengths, offsets, len(target_lengths), targets.numel(),
-        tile=tile,
-    )  # fmt: skip
-    return offsets

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lisa_kernels.core import checks
 from lisa_kernels.core.library import define_op
-from lisa_kernels.ops.ctc.arguments import bring_lengths, bring_logits
+from lisa_kernels.ops.ctc.arguments import bring_lengths, bring_logits, check_logit_lengths, on_host
 from lisa_kernels.ops.ctc_greedy_decode.reference import CtcDecoded
 
 _NAME = "ctc_greedy_decode"
@@ -25,13 +24,7 @@ def _fake_forward(logits: Tensor, logit_lengths: Tensor, blank: int) -> tuple[Te
 
 def _check_values(named: Mapping[str, Any]) -> None:
     """Values of CPU tensors: lengths within the frames."""
-    _check_lengths(named["logit_lengths"], named["logits"].shape[0])
-
-
-def _check_lengths(logit_lengths: Tensor, frames: int) -> None:
-    meaning = f"frames of an utterance (logits have T = {frames})"
-    mend = "Count frames after the encoder's subsampling."
-    checks.check_range(_NAME, "logit_lengths", logit_lengths, 0, frames, meaning, mend)
+    check_logit_lengths(_NAME, named["logit_lengths"], named["logits"].shape[0])
 
 
 _OP = define_op(
@@ -107,8 +100,6 @@ def _arguments(
     if logit_lengths is None:
         return (logits, torch.full((batch,), frames, dtype=torch.int64, device=logits.device), blank), unbatched
     lengths = bring_lengths(_NAME, "logit_lengths", logit_lengths, batch, logits.device)
-    if logits.device.type != "cpu" and not torch.compiler.is_compiling():
-        given = torch.as_tensor(logit_lengths)
-        if given.device.type == "cpu":
-            _check_lengths(given.reshape(-1), frames)
+    if (given := on_host(logit_lengths, logits)) is not None:
+        check_logit_lengths(_NAME, given, frames)
     return (logits, lengths, blank), unbatched
