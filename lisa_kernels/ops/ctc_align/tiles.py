@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from lisa_kernels.core.targets import GPUS
 from lisa_kernels.core.tiling import Tile
-
-
-@dataclasses.dataclass(frozen=True)
-class RowTile(Tile):
-    """A program takes ROWS frames, BLOCK classes and POSITIONS positions of the target at a time."""
-
-    ROWS: int = 1
-    BLOCK: int = 1024
-    POSITIONS: int = 64
+from lisa_kernels.ops.ctc.tiles import TargetRowTile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +31,20 @@ class ChainTile(Tile):
     BLOCK: int = 1024
 
 
-_GPUS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942")
-
 # By classes: 128 bits a thread.
 _ROWS = (
-    (32, RowTile(ROWS=32, BLOCK=32, POSITIONS=16)),
-    (128, RowTile(ROWS=8, BLOCK=128)),
-    (512, RowTile(ROWS=4, BLOCK=512)),
-    (1024, RowTile(ROWS=2, BLOCK=1024)),
-    (2048, RowTile(ROWS=2, BLOCK=2048)),
-    (8192, RowTile(ROWS=1, BLOCK=8192, POSITIONS=128, num_warps=8)),
-    (None, RowTile(ROWS=1, BLOCK=4096, POSITIONS=128)),
+    (32, TargetRowTile(ROWS=32, BLOCK=32, POSITIONS=16)),
+    (128, TargetRowTile(ROWS=8, BLOCK=128)),
+    (512, TargetRowTile(ROWS=4, BLOCK=512)),
+    (1024, TargetRowTile(ROWS=2, BLOCK=1024)),
+    (2048, TargetRowTile(ROWS=2, BLOCK=2048)),
+    (8192, TargetRowTile(ROWS=1, BLOCK=8192, POSITIONS=128, num_warps=8)),
+    (None, TargetRowTile(ROWS=1, BLOCK=4096, POSITIONS=128)),
 )
 ROWS = {
-    **dict.fromkeys(_GPUS, _ROWS),
+    **dict.fromkeys(GPUS, _ROWS),
     # Small, so that small problems cross the blocks' ends.
-    "interp": ((8, RowTile(ROWS=4, BLOCK=8, POSITIONS=4)), (None, RowTile(ROWS=2, BLOCK=32, POSITIONS=16))),
+    "interp": ((8, TargetRowTile(ROWS=4, BLOCK=8, POSITIONS=4)), (None, TargetRowTile(ROWS=2, BLOCK=32, POSITIONS=16))),
 }
 # By the positions that a program holds to keep a window in registers: labels, or with a band 2 * band + 7; the last row
 # has no room for all.  One a thread: 400 cycles a frame at 128 positions in the static model of sm_90, 743 with four.
@@ -67,7 +58,7 @@ _SEARCH = (
     (None, SearchTile(BLOCK=1024, num_warps=32)),
 )
 SEARCH = {
-    **dict.fromkeys(_GPUS, _SEARCH),
+    **dict.fromkeys(GPUS, _SEARCH),
     # 64 lanes a warp.
     "gfx942": (
         (63, SearchTile(BLOCK=64, num_warps=1)),
@@ -79,10 +70,10 @@ SEARCH = {
     "interp": ((None, SearchTile(BLOCK=32)),),
 }
 TRACE = {
-    **dict.fromkeys(_GPUS, ((None, TraceTile(num_warps=1)),)),
+    **dict.fromkeys(GPUS, ((None, TraceTile(num_warps=1)),)),
     "interp": ((None, TraceTile(FRAMES=16, BLOCK=32)),),
 }
 CHAIN = {
-    **dict.fromkeys(_GPUS, ((None, ChainTile()),)),
+    **dict.fromkeys(GPUS, ((None, ChainTile()),)),
     "interp": ((None, ChainTile(BLOCK=32)),),
 }

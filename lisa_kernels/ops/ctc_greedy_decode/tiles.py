@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from lisa_kernels.core.targets import GPUS
 from lisa_kernels.core.tiling import Tile
-
-
-@dataclasses.dataclass(frozen=True)
-class RowTile(Tile):
-    """A program takes ROWS frames of one utterance, BLOCK classes at a time."""
-
-    ROWS: int = 1
-    BLOCK: int = 1024
+from lisa_kernels.ops.ctc.tiles import RowTile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +27,13 @@ _ROWS = (
     (None, RowTile(ROWS=1, BLOCK=4096)),
 )
 ROWS = {
-    **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), _ROWS),
+    **dict.fromkeys(GPUS, _ROWS),
     # Small, so that small problems cross the blocks' ends.
     "interp": ((8, RowTile(ROWS=4, BLOCK=8)), (None, RowTile(ROWS=2, BLOCK=32))),
 }
 COLLAPSE = {
     **dict.fromkeys(
-        ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"),
+        GPUS,
         ((512, CollapseTile(BLOCK=512)), (None, CollapseTile(BLOCK=2048, num_warps=8))),
     ),
     "interp": ((None, CollapseTile(BLOCK=16)),),
