@@ -1,51 +1,19 @@
 // Parameters and launchers of the CUDA kernels: what crosses the boundary to the binding.  No torch, no CUDA header.
 #pragma once
-#include <cstdint>
-
-#include "../../core/dtype.h"
+#include "ctc_parameters.h"
 
 namespace lisa::ctc {
 
-// What forward and backward share.  All pointers are to device memory; arrays are contiguous unless strides are given.
-struct Problem {
-  const void* logits;  // [T, N, C], any strides with dense classes
-  Dtype dtype;
-  int64_t stride_t, stride_n;  // of logits, in elements
-  int64_t frames, batch, classes;
-
-  const void* targets;  // [N, S], or [sum of lengths] concatenated
-  bool targets_are_int32;
-  bool concatenated;
-  int64_t target_count;           // labels in `targets`
-  int64_t most_labels;            // that an utterance may have, by the shapes alone
-  const int64_t* target_lengths;  // [N]
+struct Problem : CtcLossInputs {
+  // Scratch, see lay_out.
   // Concatenated: [N + 1], first label of each utterance, held within `targets`; behind them what the lengths sum to.
   int64_t* target_starts;
-  int64_t blank;
-  bool has_star;  // whether the label `star`, which is no class, stands for any class but blank
-  int64_t star;
-  bool by_class;  // occupancies for each class of each frame instead of for each position of the target
-
-  // float, or double for double logits:
-  void* row_max;    // [T, N]
-  void* log_sum;    // [T, N]; +inf: the row's gradient is 0; NaN: it is NaN
-  void* occupancy;  // T rows of each utterance
-  // Null where not asked for:
-  void* row_entropy;  // [T, N]
-  void* star_rows;    // [2, T, N]: largest logit but blank's; log(posterior of the star) - log-sum below that logit
   // Blank (slot 0) and labels (slot 1 on) of each utterance in the order of their classes; may be null where not used.
   void* sorted_slots;
 };
 
-struct Forward {
+struct Forward : CtcForwardCall {
   Problem problem;
-  const int64_t* logit_lengths;  // [N]
-  void* loss;                    // [N]
-  void *entropy, *consistency;   // [N], null where not asked for
-  const void* log_priors;        // [C], null without
-  double star_penalty;
-  bool zero_infinity;
-  bool save;  // whether occupancy is wanted
 
   // Scratch, see lay_out.
   void* emissions;
@@ -61,12 +29,8 @@ struct Forward {
   int64_t block_above;   // targets of more labels are walked by blocks, others by warps
 };
 
-struct Backward {
+struct Backward : CtcBackwardCall {
   Problem problem;
-  const void* grad_loss;                        // [N]
-  const void *grad_entropy, *grad_consistency;  // [N], null where not asked for
-  void* grad_logits;                            // [T, N, C], any strides with dense classes; may be the logits
-  int64_t grad_stride_t, grad_stride_n;
 };
 
 // Sets the pointers to scratch and returns its bytes.  `scratch` is 64-byte aligned, or null for the bytes alone.

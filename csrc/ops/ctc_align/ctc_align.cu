@@ -98,8 +98,6 @@ int64_t lay_out(Align& call, char* scratch) {
   const bool is_wide = p.dtype == Dtype::kFloat64;
   const int64_t real = is_wide ? 8 : 4, rows = p.frames * p.batch;
   call.block_above = kWarp * (is_wide ? kMostGroups<double> : kMostGroups<float>)-1;
-  // A band wider than any target is none.
-  if (call.band > p.most_labels) call.band = 0;
   const int64_t width = 2 * call.band + 2;
   call.banded_rows = call.band > 0 && p.batch * width < p.target_count + p.batch;
 

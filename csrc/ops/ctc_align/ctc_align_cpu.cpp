@@ -17,7 +17,7 @@ struct Slots {
 
   Slots(const CtcAlign& p, int threads) : rows_first(p.batch < threads), bytes(0) {
     count = rows_first ? p.batch : threads;
-    for (int64_t n = 0; n < p.batch; ++n) bytes = larger(bytes, AlignMemory<Real>(p, p.target_rooms[n], nullptr).used);
+    for (int64_t n = 0; n < p.batch; ++n) bytes = larger(bytes, AlignMemory<Real>(p, room_of(p, n), nullptr).used);
     buffer_bytes = p.has_star ? align_64(p.classes * static_cast<int64_t>(sizeof(Real))) : 0;
   }
   int64_t all_bytes(int threads) const { return count * bytes + threads * buffer_bytes; }

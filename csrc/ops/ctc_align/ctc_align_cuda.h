@@ -1,26 +1,13 @@
 // Parameters and launcher of the CUDA kernels: what crosses the boundary to the binding.  No torch, no CUDA header.
 #pragma once
-#include <cstdint>
-
 #include "../ctc/ctc_cuda.h"
+#include "ctc_align.h"
 
 namespace lisa::ctc {
 
-// All pointers are to device memory.
-struct Align {
-  // Of it logits, targets and log_sum are used; row_max is not written.
+struct Align : CtcAlignCall {
+  // Of it inputs and log_sum are used; row_max is not written.
   Problem problem;
-  const int64_t* logit_lengths;  // [N]
-  const void* log_priors;        // [C], float, or double for double logits; null: none
-  bool has_star;
-  int64_t star;
-  double star_penalty;
-  int64_t band;  // 0: none
-
-  int64_t* paths;   // [N, T]
-  int32_t* states;  // [N, T]
-  void* scores;     // [N, T], as log_priors
-  void* total;      // [N]
 
   // Scratch, see lay_out.
   void* windows;             // with a band: the first and the last position of each frame, [N, T]

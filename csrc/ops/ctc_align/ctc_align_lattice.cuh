@@ -47,8 +47,6 @@ __device__ inline Window window_of(const Align& call, const Aligned& u, int64_t 
   return static_cast<const Window*>(call.windows)[u.n * call.problem.frames + t];
 }
 
-__device__ inline bool is_star(const Align& call, int64_t label) { return call.has_star && label == call.star; }
-
 // Rows of search scores: the blank's, then those of labels from the frame's first position on.
 template <typename Real>
 struct Emissions {

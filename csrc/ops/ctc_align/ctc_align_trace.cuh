@@ -89,7 +89,7 @@ __device__ inline bool find_faults(const Align& call, const Aligned& u) {
   for (int t = lane; t < u.frames; t += kWarp) faulty |= log_sum[t] != log_sum[t];
   for (int j = lane; j < u.labels; j += kWarp) {
     const int64_t label = label_at(p, u.target.start + j);
-    faulty |= !is_class(p, label) && !is_star(call, label);
+    faulty |= !is_class(p, label) && !is_star(p, label);
   }
   return __any_sync(kAllLanes, faulty);
 }

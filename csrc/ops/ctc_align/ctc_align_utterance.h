@@ -8,6 +8,9 @@ namespace lisa::LISA_CAPABILITY {
 
 static inline int64_t align_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Labels that have a place in `targets`.
+static inline int64_t room_of(const CtcAlign& p, int64_t n) { return p.target_ends[n] - p.target_offsets[n]; }
+
 // An utterance's pieces of a slot of scratch.
 template <typename Real>
 struct AlignMemory {
@@ -55,12 +58,10 @@ class Alignment {
   bool faulty;
 
  public:
-  static int64_t room(const CtcAlign& p, int64_t n) { return p.target_rooms[n]; }
-
   Alignment(const CtcAlign& call, int64_t utterance, char* memory)
-      : p(call), n(utterance), m(call, room(call, utterance), memory) {
+      : p(call), n(utterance), m(call, room_of(call, utterance), memory) {
     const int64_t frames = p.logit_lengths[n], labels = p.target_lengths[n];
-    faulty = frames < 0 || frames > p.frames || labels < 0 || labels > room(p, n);
+    faulty = frames < 0 || frames > p.frames || labels < 0 || labels > room_of(p, n);
     if (faulty) return;
     T = frames, S = labels;
   }
@@ -102,7 +103,7 @@ class Alignment {
  private:
   const In* row_of(int64_t t) const { return static_cast<const In*>(p.logits) + t * p.stride_t + n * p.stride_n; }
   int64_t label_at(int64_t j) const {
-    const int64_t i = p.target_starts[n] + j;
+    const int64_t i = p.target_offsets[n] + j;
     return p.targets_are_int32 ? static_cast<const int32_t*>(p.targets)[i] : static_cast<const int64_t*>(p.targets)[i];
   }
   Real prior_of(int64_t c) const { return p.log_priors ? static_cast<const Real*>(p.log_priors)[c] : Real(0); }
@@ -141,7 +142,7 @@ class Alignment {
     read_labels(t, origin, end);
     const Real max = m.row_max[t];
     const double blank_score = (to_real(row_of(t)[p.blank]) - max) - prior_of(p.blank);
-    MoveRow* row = m.moves + t * Window::rows(room(p, n), p.band);
+    MoveRow* row = m.moves + t * Window::rows(room_of(p, n), p.band);
     for (int64_t block = origin; block < end; block += kPositionsOfARow, ++row) {
       unsigned onto_label = 0, by_skip = 0, onto_blank = 0;
       for (int i = 0; i < kPositionsOfARow; i += kLanes) {
@@ -184,7 +185,7 @@ class Alignment {
       total += score;
       write(t, on_label ? label_at(j) : p.blank, on_label ? static_cast<int32_t>(j) : -1, static_cast<Real>(score));
       const int64_t at = j - window.origin(t);
-      const MoveRow& row = m.moves[t * Window::rows(room(p, n), p.band) + at / kPositionsOfARow];
+      const MoveRow& row = m.moves[t * Window::rows(room_of(p, n), p.band) + at / kPositionsOfARow];
       const auto is_set = [&](uint8_t bits) { return (bits >> at % kPositionsOfARow & 1) != 0; };
       if (!is_set(on_label ? row.onto_label : row.onto_blank)) continue;
       if (on_label && !is_set(row.by_skip)) {

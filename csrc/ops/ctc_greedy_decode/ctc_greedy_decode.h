@@ -1,19 +1,11 @@
 // Parameters of greedy decoding, for the CPU and for CUDA.  No torch, no CUDA header.
 #pragma once
-#include <cstdint>
-
-#include "../../core/dtype.h"
+#include "../ctc/ctc_parameters.h"
 
 namespace lisa {
 
-// Arrays are contiguous unless strides are given.
-struct CtcGreedyDecode {
-  const void* logits;  // [T, N, C], any strides with dense classes
-  Dtype dtype;
-  int64_t stride_t, stride_n;  // of logits, in elements
-  int64_t frames, batch, classes;
+struct CtcGreedyDecode : CtcLogits {
   const int64_t* logit_lengths;  // [N]
-  int64_t blank;
 
   // Scratch, [N, T]: best class of each frame and its log-probability; float, or double for double logits.
   int32_t* best;

@@ -7,8 +7,7 @@
 namespace {
 auto forward(const at::Tensor& logits, const at::Tensor& logit_lengths, int64_t blank, int64_t stream) {
   const lisa::CtcGreedyDecodeCall call(logits, logit_lengths, blank);
-  const int error = lisa::ctc_greedy_decode_on_cuda(call.p, reinterpret_cast<void*>(stream));
-  TORCH_CHECK(error == 0, "ctc_greedy_decode: a launch failed with CUDA error ", error, ".");
+  lisa::check_launch(lisa::ctc_greedy_decode_on_cuda(call.p, reinterpret_cast<void*>(stream)), "ctc_greedy_decode");
   return call.outputs();
 }
 }  // namespace
