@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from lisa_kernels.core.spec import BadInput, Case
+from lisa_kernels.ops.ctc import problems
+from lisa_kernels.ops.ctc.problems import SMALL, WIDE, Change, edge_case, edges_of, given
 
-_NARROW = {"T": 24, "N": 4, "C": 9, "S": 6}
-_WIDE = {"T": 24, "N": 4, "C": 40, "S": 6}
 # More classes than one row of threads takes at once, and no multiple of a vector.
 _BROAD = {"T": 11, "N": 2, "C": 1203, "S": 5}
 _BOTH = {"entropy_weight": -0.3, "consistency_weight": 0.7}
@@ -39,8 +39,7 @@ def _star_and_padding(kwargs: dict[str, Any]) -> None:
 
 def _star_concatenated(kwargs: dict[str, Any]) -> None:
     _star_between(kwargs)
-    lengths = kwargs["target_lengths"].tolist()
-    kwargs["targets"] = torch.cat([row[:length] for row, length in zip(kwargs["targets"], lengths, strict=True)])
+    problems.EDGES["concatenated"](kwargs)
 
 
 def _star_beside_a_sure_blank(kwargs: dict[str, Any]) -> None:
@@ -123,62 +122,48 @@ def _shifted_views(kwargs: dict[str, Any]) -> None:
     kwargs["logits"][:, : kwargs["logits"].shape[1] // 2] -= 6000
 
 
-EDGES: dict[str, Callable[[dict[str, Any]], None]] = {
-    name.removeprefix("_"): function
-    for name, function in list(globals().items())
-    if name.startswith("_") and getattr(function, "__annotations__", {}).get("kwargs") == "dict[str, Any]"
-}
-
-
-def _case(edge: str, sizes: dict[str, int], **options: Any) -> Case:
-    told = "".join(f", {name}={value}" for name, value in options.items())
-    return Case(f"{edge.replace('_', ' ')}{told}, C={sizes['C']}", sizes, options, edge)
-
+EDGES = edges_of(globals())
 
 CASES = (
-    *(_case("star_between", sizes, star=-1, star_penalty=0.7) for sizes in (_NARROW, _WIDE, _BROAD)),
-    _case("star_at_both_ends", _WIDE, star=40),
-    _case("stars_alone", _NARROW, star=9, reduction="none"),
-    *(_case("star_and_padding", sizes, star=-1, reduction="sum") for sizes in (_NARROW, _WIDE)),
-    _case("star_concatenated", _WIDE, star=77),
-    _case("star_beside_a_sure_blank", _NARROW, star=-1),
-    _case("star_beside_a_sure_blank", _WIDE, star=-1, blank=39),
-    _case("star_without_blank", _WIDE, star=-1),
-    _case("star_and_blank_alone", _NARROW, star=-1, reduction="none"),
-    _case("scaled_star", _WIDE, star=-1),
-    _case("star_nan", _NARROW, star=-1, reduction="none"),
+    *(edge_case("star_between", sizes, star=-1, star_penalty=0.7) for sizes in (SMALL, WIDE, _BROAD)),
+    edge_case("star_at_both_ends", WIDE, star=40),
+    edge_case("stars_alone", SMALL, star=9, reduction="none"),
+    *(edge_case("star_and_padding", sizes, star=-1, reduction="sum") for sizes in (SMALL, WIDE)),
+    edge_case("star_concatenated", WIDE, star=77),
+    edge_case("star_beside_a_sure_blank", SMALL, star=-1),
+    edge_case("star_beside_a_sure_blank", WIDE, star=-1, blank=39),
+    edge_case("star_without_blank", WIDE, star=-1),
+    edge_case("star_and_blank_alone", SMALL, star=-1, reduction="none"),
+    edge_case("scaled_star", WIDE, star=-1),
+    edge_case("star_nan", SMALL, star=-1, reduction="none"),
     Case("star, one class", {"T": 5, "N": 2, "C": 1, "S": 0}, {"star": -1}),
-    *(_case("priors", sizes) for sizes in (_NARROW, _WIDE)),
-    _case("priors_of_rare_classes", _NARROW),
-    _case("priors_and_star", _WIDE, star=-1),
-    _case("weights", _WIDE),
-    _case("weight_of_zero", _NARROW, reduction="none"),
-    *(Case(f"entropy, C={sizes['C']}", sizes, {"entropy_weight": 0.4}) for sizes in (_NARROW, _BROAD)),
-    _case("classes_impossible", _WIDE, **_BOTH),
-    *(Case(f"consistency, C={sizes['C']}", sizes, {"consistency_weight": 0.2}) for sizes in (_NARROW, _WIDE, _BROAD)),
-    _case("lengths_of_views_differ", _WIDE, reduction="none", **_BOTH),
-    _case("one_view_is_short", _NARROW, reduction="none", zero_infinity=True, **_BOTH),
-    _case("equal_views", _WIDE, consistency_weight=1.0),
-    _case("shifted_views", _NARROW, consistency_weight=1.0),
-    _case("star_between", _WIDE, star=-1, reduction="none", **_BOTH),
+    *(edge_case("priors", sizes) for sizes in (SMALL, WIDE)),
+    edge_case("priors_of_rare_classes", SMALL),
+    edge_case("priors_and_star", WIDE, star=-1),
+    edge_case("weights", WIDE),
+    edge_case("weight_of_zero", SMALL, reduction="none"),
+    *(Case(f"entropy, C={sizes['C']}", sizes, {"entropy_weight": 0.4}) for sizes in (SMALL, _BROAD)),
+    edge_case("classes_impossible", WIDE, **_BOTH),
+    *(Case(f"consistency, C={sizes['C']}", sizes, {"consistency_weight": 0.2}) for sizes in (SMALL, WIDE, _BROAD)),
+    edge_case("lengths_of_views_differ", WIDE, reduction="none", **_BOTH),
+    edge_case("one_view_is_short", SMALL, reduction="none", zero_infinity=True, **_BOTH),
+    edge_case("equal_views", WIDE, consistency_weight=1.0),
+    edge_case("shifted_views", SMALL, consistency_weight=1.0),
+    edge_case("star_between", WIDE, star=-1, reduction="none", **_BOTH),
     Case("all terms, no utterances", {"T": 5, "N": 0, "C": 7, "S": 3}, {"star": -1, **_BOTH}),
     Case("all terms, no frames", {"T": 0, "N": 4, "C": 7, "S": 3}, {"reduction": "none", **_BOTH}),
 )
 
 
-def _with(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda good: {**good, **changes}
-
-
-def _priors_of(make: Callable[[int], torch.Tensor]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _priors_of(make: Callable[[int], torch.Tensor]) -> Change:
     return lambda good: {**good, "log_priors": make(good["logits"].shape[-1]).to(good["logits"].device)}
 
 
 BAD_INPUTS = (
-    BadInput("star is a class", _with(star=3), ValueError, "star is 3"),
-    BadInput("star is no integer", _with(star=1.5), TypeError, "star is 1.5 (float)"),
-    BadInput("star_penalty is a string", _with(star_penalty="1"), TypeError, "star_penalty is '1' (str)"),
-    BadInput("log_priors are a list", _with(log_priors=[0.0]), TypeError, "log_priors is list"),
+    BadInput("star is a class", given(star=3), ValueError, "star is 3"),
+    BadInput("star is no integer", given(star=1.5), TypeError, "star is 1.5 (float)"),
+    BadInput("star_penalty is a string", given(star_penalty="1"), TypeError, "star_penalty is '1' (str)"),
+    BadInput("log_priors are a list", given(log_priors=[0.0]), TypeError, "log_priors is list"),
     BadInput(
         "log_priors of other classes", _priors_of(lambda c: torch.zeros(c + 1)), ValueError, "log_priors has shape"
     ),
@@ -190,8 +175,8 @@ BAD_INPUTS = (
         "log_priors hold -inf", _priors_of(lambda c: torch.full((c,), -float("inf"))), ValueError,
         "log_priors[0] is -inf",
     ),
-    BadInput("weights are a list", _with(weights=[1.0, 1.0, 1.0]), TypeError, "weights is list"),
-    BadInput("entropy_weight is a string", _with(entropy_weight="a"), TypeError, "entropy_weight is 'a' (str)"),
-    BadInput("views of an odd batch", _with(consistency_weight=1.0), ValueError, "logits has N = 3 utterances"),
-    BadInput("overwrite_logits is no bool", _with(overwrite_logits=1), TypeError, "overwrite_logits is 1 (int)"),
+    BadInput("weights are a list", given(weights=[1.0, 1.0, 1.0]), TypeError, "weights is list"),
+    BadInput("entropy_weight is a string", given(entropy_weight="a"), TypeError, "entropy_weight is 'a' (str)"),
+    BadInput("views of an odd batch", given(consistency_weight=1.0), ValueError, "logits has N = 3 utterances"),
+    BadInput("overwrite_logits is no bool", given(overwrite_logits=1), TypeError, "overwrite_logits is 1 (int)"),
 )  # fmt: skip

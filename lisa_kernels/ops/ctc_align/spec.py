@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lisa_kernels.core.spec import BadInput, Case, OpSpec
-from lisa_kernels.ops.ctc import spec as ctc_loss_spec
+from lisa_kernels.ops.ctc.problems import (
+    BAD_LOGITS,
+    EDGES,
+    SMALL,
+    WIDE,
+    edge_case,
+    edges_of,
+    finish,
+    given,
+    random_problem,
+    with_item,
+)
 from lisa_kernels.ops.ctc_align import reference
 from lisa_kernels.ops.ctc_align.op import ctc_align, explain
 
@@ -17,8 +27,8 @@ from lisa_kernels.ops.ctc_align.op import ctc_align, explain
 def _inputs(case: Case, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> dict[str, Any]:
     """Those of ``ctc_loss``, and edges of an alignment."""
     own = _EDGES.get(case.edge)
-    plain = dataclasses.replace(case, edge="") if own else case
-    kwargs = ctc_loss_spec._inputs(plain, dtype, device, generator)
+    shared = None if own or not case.edge else EDGES[case.edge]
+    kwargs = finish(random_problem(case, generator), shared, dtype=dtype, device=device)
     if dtype == torch.float64:
         # Random numbers made in fp32 would hide a step that goes through fp32.
         kwargs["logits"].mul_(1 + 1e-9)
@@ -64,19 +74,8 @@ def _crowded(kwargs: dict[str, Any]) -> None:
     kwargs["targets"][::2] = kwargs["targets"][0, 0]
 
 
-_EDGES = {
-    name.removeprefix("_"): function
-    for name, function in list(globals().items())
-    if name.startswith("_") and getattr(function, "__annotations__", {}).get("kwargs") == "dict[str, Any]"
-}
-_SMALL = {"T": 24, "N": 4, "C": 9, "S": 6}
-_WIDE = {"T": 24, "N": 4, "C": 40, "S": 6}
+_EDGES = edges_of(globals())
 _LONG = {"T": 90, "N": 3, "C": 20, "S": 40}
-
-
-def _edge(edge: str, sizes: dict[str, int], **options: Any) -> Case:
-    suffix = "".join(f", {key}={value}" for key, value in options.items())
-    return Case(edge.replace("_", " ") + suffix + f", C={sizes['C']}", sizes, options, edge)
 
 
 _CASES = (
@@ -91,43 +90,43 @@ _CASES = (
 )
 
 _EDGE_CASES = (
-    *(_edge("padding", sizes) for sizes in (_SMALL, _WIDE)),
-    *(_edge("concatenated", sizes) for sizes in (_SMALL, _WIDE)),
-    *(_edge("repeats", sizes) for sizes in (_SMALL, _WIDE)),
-    *(_edge("label_is_blank", sizes) for sizes in (_SMALL, _WIDE)),
-    *(_edge("short", sizes) for sizes in (_SMALL, _WIDE)),
-    _edge("all_equal", _SMALL),
-    _edge("empty_targets", _WIDE),
-    *(_edge("ties", sizes) for sizes in (_SMALL, _LONG)),
-    _edge("ties", _LONG, band=3),
-    _edge("all_tied", _SMALL),
-    _edge("all_tied", _LONG, band=1),
-    _edge("log_probs", _SMALL),
-    _edge("ntc", _WIDE),
-    _edge("transposed", _SMALL),
-    _edge("sliced", _WIDE),
-    _edge("class_first", _SMALL),
-    _edge("unbatched", _SMALL),
-    _edge("lists", _WIDE),
-    _edge("scaled", _SMALL),
-    _edge("shifted", _WIDE),
-    _edge("huge", _SMALL),
-    _edge("tiny", _SMALL),
-    _edge("peaked", _SMALL),
-    _edge("unused_class_impossible", _SMALL),
-    _edge("target_class_impossible", _SMALL),
-    _edge("nan", _SMALL),
-    _edge("nan", _SMALL, band=1),
-    _edge("infinite", _WIDE),
-    _edge("all_impossible", _SMALL),
-    _edge("priors", _WIDE),
-    _edge("stars", _SMALL, star=9, star_penalty=0.5),
-    _edge("stars", _WIDE, star=-1, blank=3),
-    _edge("stars_on_a_confident_model", _SMALL, star=-1),
-    _edge("stars_and_priors", _WIDE, star=40, star_penalty=-0.25, band=4),
-    _edge("crowded", _SMALL, band=1),
-    _edge("concatenated", _LONG, band=4),
-    _edge("padding", _LONG, band=4),
+    *(edge_case("padding", sizes) for sizes in (SMALL, WIDE)),
+    *(edge_case("concatenated", sizes) for sizes in (SMALL, WIDE)),
+    *(edge_case("repeats", sizes) for sizes in (SMALL, WIDE)),
+    *(edge_case("label_is_blank", sizes) for sizes in (SMALL, WIDE)),
+    *(edge_case("short", sizes) for sizes in (SMALL, WIDE)),
+    edge_case("all_equal", SMALL),
+    edge_case("empty_targets", WIDE),
+    *(edge_case("ties", sizes) for sizes in (SMALL, _LONG)),
+    edge_case("ties", _LONG, band=3),
+    edge_case("all_tied", SMALL),
+    edge_case("all_tied", _LONG, band=1),
+    edge_case("log_probs", SMALL),
+    edge_case("ntc", WIDE),
+    edge_case("transposed", SMALL),
+    edge_case("sliced", WIDE),
+    edge_case("class_first", SMALL),
+    edge_case("unbatched", SMALL),
+    edge_case("lists", WIDE),
+    edge_case("scaled", SMALL),
+    edge_case("shifted", WIDE),
+    edge_case("huge", SMALL),
+    edge_case("tiny", SMALL),
+    edge_case("peaked", SMALL),
+    edge_case("unused_class_impossible", SMALL),
+    edge_case("target_class_impossible", SMALL),
+    edge_case("nan", SMALL),
+    edge_case("nan", SMALL, band=1),
+    edge_case("infinite", WIDE),
+    edge_case("all_impossible", SMALL),
+    edge_case("priors", WIDE),
+    edge_case("stars", SMALL, star=9, star_penalty=0.5),
+    edge_case("stars", WIDE, star=-1, blank=3),
+    edge_case("stars_on_a_confident_model", SMALL, star=-1),
+    edge_case("stars_and_priors", WIDE, star=40, star_penalty=-0.25, band=4),
+    edge_case("crowded", SMALL, band=1),
+    edge_case("concatenated", _LONG, band=4),
+    edge_case("padding", _LONG, band=4),
     Case("one class", {"T": 5, "N": 2, "C": 1, "S": 0}),
     Case("one class and a star", {"T": 5, "N": 2, "C": 1, "S": 2}, {"star": -1}, "stars"),
     Case("no labels", {"T": 9, "N": 3, "C": 4, "S": 0}),
@@ -150,39 +149,22 @@ _FULL_CASES = (
 )
 
 
-def _with(**changes: Any) -> Any:
-    return lambda good: {**good, **changes}
-
-
-def _replace_item(argument: str, index: Any, value: int) -> Any:
-    def change(good: dict[str, Any]) -> dict[str, Any]:
-        changed = good[argument].clone()
-        changed[index] = value
-        return {**good, argument: changed}
-
-    return change
-
-
 _BAD_INPUTS = (
-    BadInput("logits are a list", _with(logits=[1.0]), TypeError, "logits is list"),
-    BadInput("blank beyond the classes", _with(blank=11), ValueError, "blank is 11"),
-    BadInput("unknown layout", _with(layout="NCT"), ValueError, "layout is 'NCT'"),
     BadInput("targets are floats", lambda g: {**g, "targets": g["targets"].float()}, TypeError, "targets is float32"),
-    BadInput("label beyond the classes", _replace_item("targets", (0, 1), 11), ValueError, "targets[0, 1] is 11"),
+    BadInput("label beyond the classes", with_item("targets", (0, 1), 11), ValueError, "targets[0, 1] is 11"),
     BadInput(
         "label beyond the classes beside a star",
-        lambda g: {**_replace_item("targets", (0, 1), 12)(g), "star": 11},
+        lambda g: {**with_item("targets", (0, 1), 12)(g), "star": 11},
         ValueError,
         "targets[0, 1] is 12",
     ),
-    BadInput("more frames than T", _replace_item("logit_lengths", 1, 8), ValueError, "logit_lengths[1] is 8"),
-    BadInput("more labels than S", _replace_item("target_lengths", 1, 3), ValueError, "target_lengths[1] is 3"),
-    BadInput("the star is a class", _with(star=10), ValueError, "star is 10"),
-    BadInput("the star is no integer", _with(star=1.5), TypeError, "star is 1.5 (float)"),
-    BadInput("an infinite penalty", _with(star=11, star_penalty=float("inf")), ValueError, "star_penalty is inf"),
-    BadInput("priors of another size", _with(log_priors=torch.zeros(10)), ValueError, "log_priors has shape (10,)"),
-    BadInput("a band of 0", _with(band=0), ValueError, "band is 0"),
-    BadInput("a band of a fraction", _with(band=0.5), TypeError, "band is 0.5 (float)"),
+    BadInput("more labels than S", with_item("target_lengths", 1, 3), ValueError, "target_lengths[1] is 3"),
+    BadInput("the star is a class", given(star=10), ValueError, "star is 10"),
+    BadInput("the star is no integer", given(star=1.5), TypeError, "star is 1.5 (float)"),
+    BadInput("an infinite penalty", given(star=11, star_penalty=float("inf")), ValueError, "star_penalty is inf"),
+    BadInput("priors of another size", given(log_priors=torch.zeros(10)), ValueError, "log_priors has shape (10,)"),
+    BadInput("a band of 0", given(band=0), ValueError, "band is 0"),
+    BadInput("a band of a fraction", given(band=0.5), TypeError, "band is 0.5 (float)"),
 )
 
 
@@ -221,7 +203,7 @@ SPECS = (
         cases=_CASES,
         full=_FULL_CASES,
         edges=_EDGE_CASES,
-        bad_inputs=_BAD_INPUTS,
+        bad_inputs=BAD_LOGITS + _BAD_INPUTS,
         bench=(
             Case("sentences", {"T": 1500, "N": 8, "C": 128, "S": 200}, {}, "full_lengths"),
             Case("many pieces", {"T": 1500, "N": 8, "C": 5000, "S": 200}, {}, "full_lengths"),

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lisa_kernels.core.spec import BadInput, Case, OpSpec
+from lisa_kernels.core.spec import Case, OpSpec
+from lisa_kernels.ops.ctc.problems import BAD_LOGITS, EDGES, edge_case, edges_of, finish
 from lisa_kernels.ops.ctc_greedy_decode import reference
 from lisa_kernels.ops.ctc_greedy_decode.op import ctc_greedy_decode, explain
 
@@ -26,14 +27,7 @@ def _inputs(case: Case, dtype: torch.dtype, device: torch.device, generator: tor
     logit_lengths = torch.randint(frames - frames // 3, frames + 1, (batch,), generator=generator)
     logit_lengths[:1] = frames
     kwargs = {"logits": logits, "logit_lengths": logit_lengths, **case.options}
-    if case.edge:
-        _EDGES[case.edge](kwargs)
-    kwargs["logits"] = kwargs["logits"].to(device=device, dtype=dtype)
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in kwargs.items()}
-
-
-def _full_lengths(kwargs: dict[str, Any]) -> None:
-    kwargs["logit_lengths"][:] = kwargs["logits"].shape[0]
+    return finish(kwargs, _EDGES[case.edge] if case.edge else None, dtype=dtype, device=device)
 
 
 def _no_lengths(kwargs: dict[str, Any]) -> None:
@@ -42,43 +36,6 @@ def _no_lengths(kwargs: dict[str, Any]) -> None:
 
 def _zero_lengths(kwargs: dict[str, Any]) -> None:
     kwargs["logit_lengths"][::2] = 0
-
-
-def _padding(kwargs: dict[str, Any]) -> None:
-    """Frames beyond the lengths must never be looked at."""
-    for n, length in enumerate(kwargs["logit_lengths"].tolist()):
-        kwargs["logits"][length:, n] = (float("nan"), float("inf"))[n % 2]
-
-
-def _ntc(kwargs: dict[str, Any]) -> None:
-    kwargs["logits"] = kwargs["logits"].transpose(0, 1).contiguous()
-    kwargs["layout"] = "NTC"
-
-
-def _transposed(kwargs: dict[str, Any]) -> None:
-    """[N, T, C] in memory, handed over as a [T, N, C] view."""
-    kwargs["logits"] = kwargs["logits"].transpose(0, 1).contiguous().transpose(0, 1)
-
-
-def _sliced(kwargs: dict[str, Any]) -> None:
-    """Every second frame and the inner classes of a larger tensor."""
-    frames, batch, classes = kwargs["logits"].shape
-    large = torch.full((2 * frames, batch, classes + 5), float("nan"))
-    large[::2, :, 3 : classes + 3] = kwargs["logits"]
-    kwargs["logits"] = large[::2, :, 3 : classes + 3]
-
-
-def _class_first(kwargs: dict[str, Any]) -> None:
-    """Classes are not the dense axis, as after a Conv1d."""
-    kwargs["logits"] = kwargs["logits"].permute(1, 2, 0).contiguous().permute(2, 0, 1)
-
-
-def _unbatched(kwargs: dict[str, Any]) -> None:
-    kwargs["logits"], kwargs["logit_lengths"] = kwargs["logits"][:, 0], kwargs["logit_lengths"][0]
-
-
-def _lists(kwargs: dict[str, Any]) -> None:
-    kwargs["logit_lengths"] = kwargs["logit_lengths"].tolist()
 
 
 def _ties(kwargs: dict[str, Any]) -> None:
@@ -111,14 +68,6 @@ def _confident(kwargs: dict[str, Any]) -> None:
     kwargs["logits"] *= 4
 
 
-def _scaled(kwargs: dict[str, Any]) -> None:
-    kwargs["logits"] *= 1000
-
-
-def _shifted(kwargs: dict[str, Any]) -> None:
-    kwargs["logits"] += 3000
-
-
 def _nan(kwargs: dict[str, Any]) -> None:
     """One NaN, a frame of nothing else, and frames that only NaN keeps from another best class."""
     kwargs["logits"][2, 1, 3] = float("nan")
@@ -139,18 +88,9 @@ def _minus_infinite(kwargs: dict[str, Any]) -> None:
     kwargs["logits"][2, 1] = -float("inf")
 
 
-_EDGES = {
-    name.removeprefix("_"): function
-    for name, function in list(globals().items())
-    if name.startswith("_") and getattr(function, "__annotations__", {}).get("kwargs") == "dict[str, Any]"
-}
+_EDGES = EDGES | edges_of(globals())
 _SMALL = {"T": 24, "N": 4, "C": 9}
 _WIDE = {"T": 24, "N": 4, "C": 40}
-
-
-def _edge(edge: str, sizes: dict[str, int], **options: Any) -> Case:
-    suffix = "".join(f", {key}={value}" for key, value in options.items())
-    return Case(edge.replace("_", " ") + suffix + f", C={sizes['C']}", sizes, options, edge)
 
 
 _CASES = (
@@ -164,29 +104,29 @@ _CASES = (
 )
 
 _EDGE_CASES = (
-    *(_edge("padding", sizes) for sizes in (_SMALL, _WIDE)),
-    *(_edge("ties", sizes) for sizes in (_SMALL, _WIDE)),
-    _edge("all_equal", _WIDE),
-    _edge("all_equal", _SMALL, blank=3),
-    _edge("nan", _SMALL),
-    _edge("nan", _WIDE),
-    _edge("infinite", _SMALL),
-    _edge("minus_infinite", _WIDE),
-    _edge("no_lengths", _SMALL),
-    _edge("zero_lengths", _SMALL),
-    _edge("ntc", _WIDE),
-    _edge("transposed", _SMALL),
-    _edge("sliced", _WIDE),
-    _edge("class_first", _SMALL),
-    _edge("unbatched", _SMALL),
-    _edge("lists", _WIDE),
-    _edge("all_blank", _SMALL),
-    _edge("one_label", _WIDE),
-    _edge("changing", _SMALL),
-    _edge("confident", _SMALL),
-    _edge("confident", _WIDE),
-    _edge("scaled", _SMALL),
-    _edge("shifted", _WIDE),
+    *(edge_case("padding", sizes) for sizes in (_SMALL, _WIDE)),
+    *(edge_case("ties", sizes) for sizes in (_SMALL, _WIDE)),
+    edge_case("all_equal", _WIDE),
+    edge_case("all_equal", _SMALL, blank=3),
+    edge_case("nan", _SMALL),
+    edge_case("nan", _WIDE),
+    edge_case("infinite", _SMALL),
+    edge_case("minus_infinite", _WIDE),
+    edge_case("no_lengths", _SMALL),
+    edge_case("zero_lengths", _SMALL),
+    edge_case("ntc", _WIDE),
+    edge_case("transposed", _SMALL),
+    edge_case("sliced", _WIDE),
+    edge_case("class_first", _SMALL),
+    edge_case("unbatched", _SMALL),
+    edge_case("lists", _WIDE),
+    edge_case("all_blank", _SMALL),
+    edge_case("one_label", _WIDE),
+    edge_case("changing", _SMALL),
+    edge_case("confident", _SMALL),
+    edge_case("confident", _WIDE),
+    edge_case("scaled", _SMALL),
+    edge_case("shifted", _WIDE),
     Case("one class", {"T": 5, "N": 2, "C": 1}),
     Case("no utterances", {"T": 5, "N": 0, "C": 7}),
     Case("no frames", {"T": 0, "N": 3, "C": 7}),
@@ -197,35 +137,6 @@ _FULL_CASES = (
     *(Case(f"{t} frames", {"T": t, "N": 2, "C": 30}) for t in (31, 32, 33, 511, 512, 513, 1025, 2049)),
     *(Case(f"{c} classes", {"T": 20, "N": 2, "C": c}) for c in (2, 15, 16, 17, 63, 64, 65, 1003, 4099, 8200)),
     Case("hours", {"T": 180_000, "N": 1, "C": 32}),
-)
-
-
-def _with(**changes: Any) -> Any:
-    return lambda good: {**good, **changes}
-
-
-def _length(index: int, value: int) -> Any:
-    def change(good: dict[str, Any]) -> dict[str, Any]:
-        changed = good["logit_lengths"].clone()
-        changed[index] = value
-        return {**good, "logit_lengths": changed}
-
-    return change
-
-
-_BAD_INPUTS = (
-    BadInput("logits are a list", _with(logits=[1.0]), TypeError, "logits is list"),
-    BadInput("logits have 4 dimensions", _with(logits=torch.zeros(2, 2, 2, 2)), ValueError, "logits has shape (2, 2"),
-    BadInput("logits are integers", _with(logits=torch.zeros(7, 3, 11).long()), TypeError, "logits is int64"),
-    BadInput("no class", _with(logits=torch.zeros(7, 3, 0)), ValueError, "logits has shape (7, 3, 0)"),
-    BadInput("blank beyond the classes", _with(blank=11), ValueError, "blank is 11"),
-    BadInput("blank is negative", _with(blank=-1), ValueError, "blank is -1"),
-    BadInput("blank is no integer", _with(blank=1.5), TypeError, "blank is 1.5 (float)"),
-    BadInput("unknown layout", _with(layout="NCT"), ValueError, "layout is 'NCT'"),
-    BadInput("lengths are floats", _with(logit_lengths=[7.0, 7.0, 7.0]), TypeError, "logit_lengths is float32"),
-    BadInput("lengths of another batch", _with(logit_lengths=[7, 7]), ValueError, "logit_lengths has shape (2,)"),
-    BadInput("more frames than T", _length(1, 8), ValueError, "logit_lengths[1] is 8"),
-    BadInput("negative frames", _length(2, -1), ValueError, "logit_lengths[2] is -1"),
 )
 
 
@@ -257,7 +168,7 @@ SPECS = (
         cases=_CASES,
         full=_FULL_CASES,
         edges=_EDGE_CASES,
-        bad_inputs=_BAD_INPUTS,
+        bad_inputs=BAD_LOGITS,
         bench=(
             Case("words", {"T": 500, "N": 16, "C": 1000}, {}, "full_lengths"),
             Case("many pieces", {"T": 1500, "N": 8, "C": 5000}, {}, "full_lengths"),
