@@ -14,7 +14,7 @@ RUNNABLE = [(spec, backend) for spec in SPECS for backend in BACKENDS if unavail
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test for each op (``spec``) or for each op and backend (``spec, backend``), marked: if it has a gradient."""
+    """Run a test for each op (``spec``) or op and backend (``spec, backend``); ``gradient``: of ops that have one."""
     if {"spec", "backend"} <= set(metafunc.fixturenames):
         of_gradients = metafunc.definition.get_closest_marker("gradient") is not None
         pairs = [(spec, backend) for spec, backend in RUNNABLE if spec.differentiable or not of_gradients]

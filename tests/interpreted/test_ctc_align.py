@@ -7,8 +7,8 @@ import lisa_kernels
 from lisa_kernels.ops.ctc_align import kernels_trace, reference, tiles, triton_impl
 from lisa_kernels.testing import assert_matches, same_bits
 from lisa_kernels.testing.sanitizer import SanitizerError, sanitize
-from tests.ops.ctc_problems import random_logits, random_targets, small_problem
-from tests.ops.test_ctc_kernels import FAULTS
+from tests.ops.ctc_faults import FAULTS, check_alignment
+from tests.ops.ctc_problems import concatenate, random_logits, random_targets
 
 LARGE = pytest.mark.prove
 
@@ -82,22 +82,13 @@ def test_star_and_priors_agree_with_the_definition(band):
 def test_concatenated_targets_agree_with_the_definition(band):
     logits, targets, frames, lengths = problem(40, 17, batch=3)
     lengths[1] = 2
-    joined = torch.cat([row[:length] for row, length in zip(targets, lengths.tolist(), strict=True)])
-    judge((logits, joined, frames, lengths), band=band)
+    judge((logits, concatenate(targets, lengths), frames, lengths), band=band)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
-    logits, targets, frames, labels = small_problem()
-    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
-    clean = on_triton(logits, *arguments.values())
-    paths, states, scores, total = on_triton(logits, *(arguments | FAULTS[fault]).values())
-    assert total.isnan().tolist() == [False, True]
-    assert (paths[1] == -1).all()
-    assert (states[1] == -1).all()
-    assert (scores[1] == 0).all()
-    assert torch.equal(paths[0], clean[0][0])
-    assert same_bits(scores[0], clean[2][0])
+    with sanitize():
+        check_alignment(triton_impl, fault)
 
 
 @pytest.mark.parametrize("lengths", [[3, 4], [9, 9], [-1, 5], [0, 3]], ids=str)
@@ -183,7 +174,7 @@ def test_a_path_from_another_end_is_seen(monkeypatch):
 @pytest.mark.prove
 def test_hours_keep_the_digits_of_the_best_path(monkeypatch):
     """The path's own score, summed in fp64, is that of the CPU kernel's path."""
-    monkeypatch.setitem(tiles.ROWS, "interp", ((None, tiles.RowTile(ROWS=512, BLOCK=32, POSITIONS=16)),))
+    monkeypatch.setitem(tiles.ROWS, "interp", ((None, tiles.TargetRowTile(ROWS=512, BLOCK=32, POSITIONS=16)),))
     monkeypatch.setitem(tiles.TRACE, "interp", ((None, tiles.TraceTile(FRAMES=128, BLOCK=32)),))
     logits = random_logits(8000, 1, 20, dtype=torch.float32) * 30
     args = logits, random_targets(20, 1, 15), torch.tensor([8000]), torch.tensor([15])

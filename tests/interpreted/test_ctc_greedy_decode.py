@@ -5,9 +5,8 @@ import torch
 
 import lisa_kernels
 from lisa_kernels.ops.ctc_greedy_decode import kernels, reference, triton_impl
-from lisa_kernels.testing import assert_matches
 from lisa_kernels.testing.sanitizer import sanitize
-from tests.ops.ctc_problems import random_logits
+from tests.ops.ctc_problems import check_decoding, random_logits
 
 
 def on_triton(logits, lengths, blank=0):
@@ -15,26 +14,19 @@ def on_triton(logits, lengths, blank=0):
         return triton_impl.forward(logits, lengths, blank)
 
 
-def judge(got, logits, lengths, blank=0):
-    expected = reference.forward(logits.double(), lengths, blank)
-    for name, mine, wanted in zip(("ids", "lengths", "starts", "ends"), got, expected, strict=False):
-        assert torch.equal(mine, wanted), name
-    assert_matches(got[4], expected[4], depth=max(len(logits), 1) + logits.shape[2], name="scores")
-
-
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 31, 32, 33, 50])
 def test_frames_at_the_ends_of_chunks_agree_with_the_definition(frames):
     """Few classes: runs of equal ones reach across the ends."""
     logits = random_logits(frames, 2, 3, seed=frames, dtype=torch.float32).round()
     lengths = torch.tensor([frames, frames - frames // 3])
-    judge(on_triton(logits, lengths), logits, lengths)
+    check_decoding(on_triton(logits, lengths), logits, lengths)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 7, 8, 9, 31, 32, 33, 64, 65, 100])
 def test_classes_at_the_ends_of_blocks_agree_with_the_definition(classes):
     logits = random_logits(9, 2, classes, dtype=torch.float32).round()
     lengths = torch.tensor([9, 6])
-    judge(on_triton(logits, lengths), logits, lengths)
+    check_decoding(on_triton(logits, lengths), logits, lengths)
 
 
 @pytest.mark.parametrize("length", [-3, 21])
@@ -70,4 +62,4 @@ def test_a_count_that_is_not_carried_is_seen(monkeypatch):
     monkeypatch.setattr(triton_impl, "launch", first_chunk_only)
     logits, lengths = random_logits(40, 1, 3, dtype=torch.float32), torch.tensor([40])
     with pytest.raises(AssertionError, match="ids"):
-        judge(on_triton(logits, lengths), logits, lengths)
+        check_decoding(on_triton(logits, lengths), logits, lengths)

@@ -1,6 +1,10 @@
-"""What the CTC tests share: problems and gradients."""
+"""What the CTC tests share: problems, gradients and the definition of decoding."""
 
 import torch
+
+from lisa_kernels.ops.ctc_greedy_decode import reference as greedy_decode
+from lisa_kernels.testing import assert_matches
+from lisa_kernels.testing.subject import name_outputs
 
 
 def random_logits(*shape, seed=0, dtype=torch.float64):
@@ -9,6 +13,11 @@ def random_logits(*shape, seed=0, dtype=torch.float64):
 
 def random_targets(classes, *shape, seed=0):
     return torch.randint(1, classes, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def concatenate(targets, lengths):
+    """Return padded targets without their padding, one after another."""
+    return torch.cat([row[:length] for row, length in zip(targets, lengths.tolist(), strict=True)])
 
 
 def gradient(logits, function):
@@ -31,3 +40,12 @@ def without_checks(module, logits, targets, frames, labels):
     return loss, module.backward(
         torch.ones_like(loss), entropy, consistency, logits, targets, labels, *saved, 0, None, False, False, [True]
     )
+
+
+def check_decoding(got, logits, lengths):
+    """Ids, lengths, starts, ends and scores of ``ctc_greedy_decode`` with blank 0, as a tuple or named."""
+    *labels, scores = name_outputs(got).values()
+    *expected, expected_scores = greedy_decode.forward(logits.double(), lengths, 0)
+    for name, mine, wanted in zip(("ids", "lengths", "starts", "ends"), labels, expected, strict=True):
+        assert torch.equal(mine, wanted), name
+    assert_matches(scores, expected_scores, depth=len(logits) + logits.shape[2], name="scores")

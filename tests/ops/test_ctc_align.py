@@ -7,22 +7,14 @@ import torch
 
 import lisa_kernels
 from bench.memory import peak_bytes
-from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc_align import reference
 from lisa_kernels.testing import assert_matches, same_bits
-from lisa_kernels.testing.plan import unavailable
+from lisa_kernels.testing.subject import cpu_threads
+from tests.ops.backends import BACKENDS, needs_cpu
+from tests.ops.ctc_faults import FAULTS, check_alignment
 from tests.ops.ctc_problems import random_logits, random_targets, small_problem
 
-SPEC = select(["ctc_align"])[0]
-BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
-needs_cpu = pytest.mark.skipif("cpu" not in BACKENDS, reason="the native extension is not built: pip install -e .")
 INF = float("inf")
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, single_thread):
-    with lisa_kernels.use_backend(request.param):
-        yield request.param
 
 
 def ways(target, frames):
@@ -92,9 +84,7 @@ def test_the_path_is_the_best_of_all(backend, frames, target):
         labels = torch.tensor([target], dtype=torch.int64).reshape(1, -1)
         alignment = lisa_kernels.ctc_align(logits, labels, [frames], [len(target)], blank=blank)
         scores = logits[:frames, 0].log_softmax(-1).tolist()
-        check_way(
-            alignment, 0, frames, target, blank, best_way(scores, target, blank) if frames or not target else None
-        )
+        check_way(alignment, 0, frames, target, blank, best_way(scores, target, blank))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
@@ -257,50 +247,22 @@ def test_any_number_of_threads_gives_the_same_bits(shape):
     """Fewer utterances than threads share the rows of all before the search."""
     batch, frames, labels = shape
     logits, targets = random_logits(frames, batch, 33, dtype=torch.float32), random_targets(33, batch, labels)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 4):
-            torch.set_num_threads(count)
-            with lisa_kernels.use_backend("cpu"):
-                results.append(lisa_kernels.ctc_align(logits, targets, [frames] * batch, [labels] * batch, star=-1))
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for count in (1, 2, 4):
+        with cpu_threads(count), lisa_kernels.use_backend("cpu"):
+            results.append(lisa_kernels.ctc_align(logits, targets, [frames] * batch, [labels] * batch, star=-1))
     for result in results[1:]:
         assert torch.equal(result.states, results[0].states)
         assert same_bits(result.scores, results[0].scores)
         assert same_bits(result.total, results[0].total)
 
 
-FAULTS = {
-    "label beyond the classes": {"targets": torch.tensor([[1, 2, 3], [2, 5, 1]])},
-    "label is negative": {"targets": torch.tensor([[1, 2, 3], [2, -100, 1]])},
-    "more frames than T": {"logit_lengths": torch.tensor([8, 9])},
-    "negative frames": {"logit_lengths": torch.tensor([8, -1])},
-    "more labels than S": {"target_lengths": torch.tensor([3, 4])},
-    "negative labels": {"target_lengths": torch.tensor([3, -2])},
-}
-
-
-def without_checks(module, **changed):
-    """Total and paths by a backend's own host code, past the checks that only CPU tensors go through."""
-    logits, targets, frames, labels = small_problem()
-    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
-    paths, states, scores, total = module.forward(logits, *(arguments | changed).values(), None, 0, None, 0.0, None)
-    assert not (states[1] >= 0).any() or not changed
-    assert not (scores[1] != 0).any() or not changed
-    return paths, total
-
-
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(name, fault):
     from lisa_kernels.ops.ctc_align import native_impl
 
-    for module in [reference, *([native_impl] if "cpu" in BACKENDS else [])]:
-        (clean_paths, clean), (paths, total) = without_checks(module), without_checks(module, **FAULTS[fault])
-        assert total[1].isnan()
-        assert (paths[1] == -1).all()
-        assert same_bits(total[0], clean[0])
-        assert torch.equal(paths[0], clean_paths[0])
+    check_alignment(native_impl if name == "cpu" else reference, fault)
 
 
 @needs_cpu

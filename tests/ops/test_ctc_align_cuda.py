@@ -1,8 +1,6 @@
 """The CUDA kernels of ``ctc_align`` on the CPU: each internal boundary, orders of threads, faults, wrong lines."""
 
-import shutil
-import subprocess
-import sys
+import functools
 
 import pytest
 import torch
@@ -17,8 +15,9 @@ from lisa_kernels.testing.cuda.ops import (
     why_no_emulated_ops,
     why_no_host_ops,
 )
-from tests.ops.ctc_problems import random_logits, random_targets
-from tests.ops.test_ctc_align import FAULTS, without_checks
+from tests.ops.ctc_faults import FAULTS, check_alignment
+from tests.ops.ctc_problems import concatenate, random_logits, random_targets
+from tests.ops.cuda_changes import run_changed
 
 pytestmark = pytest.mark.skipif(why_no_host_ops() is not None, reason=f"needs {why_no_host_ops()}")
 needs_nvcc = pytest.mark.skipif(why_no_emulated_ops() is not None, reason=f"needs nvcc: {why_no_emulated_ops()}")
@@ -43,8 +42,8 @@ def problem(labels, frames, *, batch=2, classes=20, dtype=torch.float32, ties=Fa
     return logits, targets.clamp(max=classes - 1), frame_counts, lengths
 
 
-def on_host(*args, thread_order=None, **options):
-    with host_kernels(SOURCES, thread_order=thread_order), lisa_kernels.use_backend("cuda"):
+def on_host(*args, sources=SOURCES, thread_order=None, **options):
+    with host_kernels(sources, thread_order=thread_order), lisa_kernels.use_backend("cuda"):
         return lisa_kernels.ctc_align(*args, **options)
 
 
@@ -103,8 +102,7 @@ def test_rows_of_halves_are_read_by_warps_and_blocks(dtype, classes):
 def test_concatenated_targets_find_their_plan(labels, band):
     logits, targets, frames, lengths = problem(labels, labels + 40, batch=3)
     lengths[0] = 3
-    joined = torch.cat([row[:length] for row, length in zip(targets, lengths.tolist(), strict=True)])
-    inputs = logits, joined, frames, lengths
+    inputs = logits, concatenate(targets, lengths), frames, lengths
     check(on_host(*inputs, band=band), expected(*inputs, band=band))
 
 
@@ -121,12 +119,8 @@ def test_no_order_of_threads_changes_a_bit(labels, frames, band):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
-    with host_kernels(SOURCES), lisa_kernels.use_backend("cuda"):
-        (clean_paths, clean), (paths, total) = without_checks(native_impl), without_checks(native_impl, **FAULTS[fault])
-    assert total[1].isnan()
-    assert (paths[1] == -1).all()
-    assert same_bits(total[0], clean[0])
-    assert torch.equal(paths[0], clean_paths[0])
+    with host_kernels(SOURCES):
+        check_alignment(native_impl, fault)
 
 
 def test_concatenated_lengths_of_another_total_give_nan():
@@ -152,15 +146,17 @@ def test_the_compiled_kernels_in_the_emulator_agree(labels, frames, band):
     check(got, expected(*inputs, band=band))
 
 
-_MUTANT = """
-import pathlib, sys, torch
-import lisa_kernels
-from lisa_kernels.testing.cuda.ops import host_kernels
-from tests.ops.test_ctc_align_cuda import problem
-with host_kernels([pathlib.Path(sys.argv[1])], thread_order=1), lisa_kernels.use_backend("cuda"):
-    for labels, frames, band in ((40, 60, 3), (40, 90, None), (520, 560, 6)):
-        alignment = lisa_kernels.ctc_align(*problem(labels, frames, ties=True), band=band)
-        print(*alignment.states.flatten().tolist())
+def printed(run):
+    """The states of three problems, a line each."""
+    cases = (40, 60, 3), (40, 90, None), (520, 560, 6)
+    found = [run(*problem(labels, frames, ties=True), band=band).states for labels, frames, band in cases]
+    return "\n".join(" ".join(map(str, states.flatten().tolist())) for states in found)
+
+
+_RUN = """
+import functools, pathlib, sys
+from tests.ops.test_ctc_align_cuda import on_host, printed
+print(printed(functools.partial(on_host, sources=[pathlib.Path(sys.argv[1])], thread_order=1)))
 """
 
 # Each is 20 s of compiling.
@@ -173,19 +169,12 @@ _WRONG = [
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize(("file", "right", "wrong"), _WRONG, ids=[wrong for _, _, wrong in _WRONG])
-def test_a_wrong_line_is_caught(file, right, wrong, tmp_path):
-    """In a process of its own: a process can hold the ops of one library only."""
-    csrc = SOURCES[0].parents[2]
-    shutil.copytree(csrc, tmp_path / "csrc")
-    changed = tmp_path / "csrc" / "ops" / "ctc_align" / file
-    assert changed.read_text().count(right) == 1
-    changed.write_text(changed.read_text().replace(right, wrong))
-    command = [sys.executable, "-c", _MUTANT, str(changed.with_name("ctc_align.cu"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=csrc.parent)
-    wanted = []
-    for labels, frames, band in ((40, 60, 3), (40, 90, None), (520, 560, 6)):
-        alignment = expected(*problem(labels, frames, ties=True), band=band)
-        wanted.append(" ".join(map(str, alignment.states.flatten().tolist())))
+@pytest.mark.parametrize("change", _WRONG, ids=lambda change: change[2])
+def test_a_wrong_line_is_caught(change, tmp_path):
+    done = run_changed("ctc_align", change, _RUN, tmp_path)
     assert done.returncode == 0 or "HostFault" in done.stderr, done.stderr
-    assert done.stdout.splitlines() != wanted
+    assert done.stdout.strip() != printed(expected)
+
+
+def test_the_right_lines_print_what_wrong_ones_must_not():
+    assert printed(functools.partial(on_host, thread_order=1)) == printed(expected)

@@ -1,8 +1,5 @@
 """The CUDA kernels of ``ctc_loss`` on the CPU: each internal boundary, orders of threads, both halves with others."""
 
-import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -16,12 +13,12 @@ from lisa_kernels.testing import assert_matches, same_bits
 from lisa_kernels.testing.cuda.ops import (
     emulated_kernels,
     host_kernels,
-    op_sources,
     why_no_emulated_ops,
     why_no_host_ops,
 )
-from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem, without_checks
-from tests.ops.test_ctc_kernels import FAULTS
+from tests.ops.ctc_faults import FAULTS, check_loss
+from tests.ops.ctc_problems import concatenate, gradient, random_logits, random_targets
+from tests.ops.cuda_changes import run_changed
 
 SPEC = select(["ctc_loss"])[0]
 pytestmark = pytest.mark.skipif(why_no_host_ops() is not None, reason=f"needs {why_no_host_ops()}")
@@ -122,8 +119,7 @@ def test_fp64_keeps_its_accuracy(labels, frames):
 def test_concatenated_targets_find_their_plan(labels):
     logits, targets, frames, lengths = problem(labels, 2 * labels + 40, batch=3)
     lengths[0] = 3
-    joined = torch.cat([row[:length] for row, length in zip(targets, lengths.tolist(), strict=True)])
-    inputs = logits, joined, frames, lengths
+    inputs = logits, concatenate(targets, lengths), frames, lengths
     check(on_host(*inputs), expected(*inputs), len(logits))
 
 
@@ -164,18 +160,8 @@ def test_saved_tensors_mean_the_same_as_in_other_backends(case, cuda_first, othe
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_device_values_gives_nan_for_its_utterance_only(fault):
-    logits, targets, frames, labels = small_problem()
-    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
-    results = []
-    for changed in (arguments, arguments | FAULTS[fault]):
-        targets, frames, labels = changed.values()
-        with host_kernels(), lisa_kernels.use_backend("cuda"):
-            results.append(without_checks(native_impl, logits, targets, frames, labels))
-    (clean, clean_grad), (loss, grad) = results
-    assert loss[1].isnan()
-    assert (grad[:, 1] == 0).all() if fault == "negative frames" else grad[:, 1].isnan().any()
-    assert same_bits(loss[0], clean[0])
-    assert same_bits(grad[:, 0], clean_grad[:, 0])
+    with host_kernels():
+        check_loss(native_impl, fault)
 
 
 # Star, priors, entropy, consistency, over the logits.
@@ -321,24 +307,18 @@ with host_kernels([pathlib.Path(sys.argv[1])]), lisa_kernels.use_backend("cuda")
 
 @pytest.mark.prove
 @pytest.mark.parametrize(
-    ("file", "right", "wrong"),
+    "change",
     [
         ("ctc_walk.cuh", "skips_ |= 1u << k;", "skips_ |= 0u;"),
         ("ctc_walk.cuh", "== 0 ? states_.lead : enters", "== 0 ? scaled_zero<Real>() : enters"),
         ("ctc_rows.cuh", "out[slot] =", "out[slot == 1 ? 2 : slot] ="),
         ("ctc_rows.cuh", "if (vector < span.vectors)", "if (vector + 1 < span.vectors)"),
     ],
+    ids=lambda change: change[2],
 )
-def test_a_wrong_line_is_caught(file, right, wrong, tmp_path):
-    """In a process of its own: a process can hold the ops of one library only."""
-    (source,) = [path for path in op_sources() if path.name == "ctc.cu"]
-    csrc = source.parents[2]
-    shutil.copytree(csrc, tmp_path / "csrc")
-    changed = tmp_path / "csrc" / "ops" / "ctc" / file
-    assert changed.read_text().count(right) == 1
-    changed.write_text(changed.read_text().replace(right, wrong))
-    command = [sys.executable, "-c", _MUTANT, str(changed.with_name("ctc.cu"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=csrc.parent)
+def test_a_wrong_line_is_caught(change, tmp_path):
+    done = run_changed("ctc", change, _MUTANT, tmp_path)
+    assert done.returncode == 0, done.stderr
     logits, *rest = problem(5, 20)
     with pytest.raises(AssertionError, match="loss"):
         assert_matches(torch.tensor(float(done.stdout)), expected(logits, *rest)[0].float().double(), name="loss")

@@ -10,20 +10,13 @@ from lisa_kernels.core.registry import select
 from lisa_kernels.core.spec import Case
 from lisa_kernels.ops.ctc_greedy_decode import native_impl, reference
 from lisa_kernels.testing import assert_matches, judge_case, same_bits
-from lisa_kernels.testing.plan import unavailable
 from lisa_kernels.testing.rows import FAILED
+from tests.ops.backends import BACKENDS
 from tests.ops.ctc_problems import random_logits
 
 SPEC = select(["ctc_greedy_decode"])[0]
-BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
 NAN, INF = float("nan"), float("inf")
 right_forward = reference.forward
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, single_thread):
-    with lisa_kernels.use_backend(request.param):
-        yield request.param
 
 
 def one_hot(classes, count=5):
