@@ -51,46 +51,6 @@ __device__ inline int elements_past_boundary(const In* p) {
   return static_cast<int>(reinterpret_cast<uintptr_t>(p) % 16 / sizeof(In));
 }
 
-// kCount elements from row[first] on; those outside of [0, count) are `filler`.  One or more accesses of 128 bits where
-// all are inside and `aligned`.
-template <int kCount, typename In>
-__device__ inline void load_elements(const In* row, int first, int count, bool aligned, RealOf<In> filler,
-                                     RealOf<In> (&out)[kCount]) {
-  constexpr int kAccesses = (kCount * static_cast<int>(sizeof(In)) + 15) / 16;
-  if (aligned && first >= 0 && first + kCount <= count) {
-    union {
-      uint4 words[kAccesses];
-      In elements[kAccesses * kVector<In>];
-    } loaded;
-#pragma unroll
-    for (int a = 0; a < kAccesses; ++a) loaded.words[a] = reinterpret_cast<const uint4*>(row + first)[a];
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) out[i] = to_real(loaded.elements[i]);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) out[i] = first + i >= 0 && first + i < count ? to_real(row[first + i]) : filler;
-}
-
-// The same way back.
-template <int kCount, typename Out>
-__device__ inline void store_elements(Out* row, int first, int count, const RealOf<Out> (&in)[kCount]) {
-  static_assert(kCount == kVector<Out>, "one access");
-  union {
-    uint4 words;
-    Out elements[kCount];
-  } rounded;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) from_real(in[i], rounded.elements[i]);
-  if (first >= 0 && first + kCount <= count) {
-    *reinterpret_cast<uint4*>(row + first) = rounded.words;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kCount; ++i)
-    if (first + i >= 0 && first + i < count) row[first + i] = rounded.elements[i];
-}
-
 // How elements [begin, end) of a row lie on 128-bit boundaries: first the head, then whole vectors, then the tail. Head
 // and tail together are fewer elements than a warp has lanes.
 struct Span {

@@ -10,24 +10,10 @@ namespace lisa::ctc {
 template <int kThreads, typename In>
 __device__ inline RealOf<In> star_score(const Align& call, const In* row, RealOf<In> row_max) {
   using Real = RealOf<In>;
-  const int classes = static_cast<int>(call.problem.classes), blank = static_cast<int>(call.problem.blank);
-  const int lane = RowThreads<kThreads>::lane();
-  const int lead = elements_past_boundary(row), step = kThreads * kVector<In>;
-  Real max = -infinity<Real>(), sum = Real(0), x[kVector<In>];
-  for (int first = lane * kVector<In> - lead; first < classes; first += step) {
-    load_elements(row, first, classes, true, -infinity<Real>(), x);
-#pragma unroll
-    for (int i = 0; i < kVector<In>; ++i) max = first + i == blank ? max : larger(x[i], max);
-  }
-  max = reduce_row<kThreads>(max, Larger());
-  if (max == -infinity<Real>()) return max;
-  for (int first = lane * kVector<In> - lead; first < classes; first += step) {
-    load_elements(row, first, classes, true, -infinity<Real>(), x);
-#pragma unroll
-    for (int i = 0; i < kVector<In>; ++i) sum += first + i == blank ? Real(0) : exp_of(x[i] - max);
-  }
-  const double total = reduce_row<kThreads>(static_cast<double>(sum), Sum());
-  return ((max - row_max) + log_of_sum(total, Real(0))) - static_cast<Real>(call.star_penalty);
+  const Problem& p = call.problem;
+  const RowSums<Real> rest = sums_of_row<kThreads, true>(row, static_cast<int>(p.classes), static_cast<int>(p.blank));
+  if (rest.max == -infinity<Real>()) return rest.max;
+  return ((rest.max - row_max) + log_of_sum(rest.sum, Real(0))) - static_cast<Real>(call.star_penalty);
 }
 
 template <typename In, int kThreads>
@@ -43,7 +29,7 @@ __global__ void __launch_bounds__(kRowBlock, 2) ctc_align_rows_kernel(Align call
   const In* row = static_cast<const In*>(p.logits) + at.t * p.stride_t + at.n * p.stride_n;
   const RowStatistics<Real> statistics = row_statistics<kThreads>(row, static_cast<int>(p.classes));
   if (Row::lane() == 0) static_cast<Real*>(p.log_sum)[at.n * p.frames + at.t] = statistics.log_sum;
-  const Real of_star = call.has_star ? star_score<kThreads>(call, row, statistics.max) : Real(0);
+  const Real of_star = p.has_star ? star_score<kThreads>(call, row, statistics.max) : Real(0);
   if (!u.has_room()) return;
 
   const Window window = window_at(call, u, at.t);
@@ -57,7 +43,7 @@ __global__ void __launch_bounds__(kRowBlock, 2) ctc_align_rows_kernel(Align call
     // The search finds labels that are no class, and answers with NaN.
     const int64_t c = is_class(p, label) ? label : p.blank;
     const Real below_max = to_real(row[c]) - statistics.max;
-    out[slot] = slot > 0 && is_star(call, label) ? of_star : (priors ? below_max - priors[c] : below_max);
+    out[slot] = slot > 0 && is_star(p, label) ? of_star : (priors ? below_max - priors[c] : below_max);
   }
 }
 
