@@ -28,7 +28,7 @@ __device__ inline float log_of_sum(double sum, float) {
   return logf(rounded) + static_cast<float>(sum - static_cast<double>(rounded)) / rounded;
 }
 
-// Of exp(x - max) over a row: the sum, and with moments that of exp(x - max) * (x - max).
+// Of exp(x - max) over a row: the sum, and with kMoment that of exp(x - max) * (x - max).
 template <typename Real>
 struct RowSums {
   Real max;
@@ -41,8 +41,8 @@ __device__ inline Real held_below(Real d) {
   return d < Real(-2000) ? Real(-2000) : d;
 }
 
-// `left_out` is a class that does not count, with kOptions; -1 for none.
-template <int kThreads, bool kOptions, typename In>
+// `left_out` is a class that does not count, with kLeavesOut; -1 for none.
+template <int kThreads, bool kLeavesOut, bool kMoment, typename In>
 __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[maybe_unused]] int left_out) {
   using Real = RealOf<In>;
   constexpr int kStep = kThreads * kHeld<In>;
@@ -54,7 +54,7 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
   // Exponentials of 1 are counted apart: beside them the sum of the others would round by as much as a confident model
   // is unsure.
   Real ones = Real(0), others = Real(0), moment = Real(0);
-  if constexpr (kOptions)
+  if constexpr (kLeavesOut)
     if (edge == left_out) at_edge = lowest;
   for (int done = 0; done == 0 || done < span.vectors; done += kStep) {
     Real x[kHeld<In>][kVector<In>];
@@ -67,7 +67,7 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
       if (vector < span.vectors) load_vectors(row + span.first + vector * kVector<In>, x[h]);
 #pragma unroll
       for (int i = 0; i < kVector<In>; ++i) {
-        if constexpr (kOptions)
+        if constexpr (kLeavesOut)
           if (span.first + vector * kVector<In> + i == left_out) x[h][i] = lowest;
         largest = larger(x[h][i], largest);
       }
@@ -82,7 +82,7 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
         step_ones += e;
       else
         sum += e;
-      if constexpr (kOptions) step_moment += e * held_below(below_max);
+      if constexpr (kMoment) step_moment += e * held_below(below_max);
     };
     add(at_edge - origin, step_others[0]);
 #pragma unroll
@@ -90,7 +90,7 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
 #pragma unroll
       for (int i = 0; i < kVector<In>; ++i) add(x[h][i] - origin, step_others[i]);
     const Real factor = exp_of(max - origin);
-    if constexpr (kOptions) moment = (moment + (ones + others) * held_below(max - origin)) * factor + step_moment;
+    if constexpr (kMoment) moment = (moment + (ones + others) * held_below(max - origin)) * factor + step_moment;
     if (factor != Real(1)) others = (ones + others) * factor, ones = Real(0);
     ones += step_ones;
 #pragma unroll
@@ -98,14 +98,14 @@ __device__ inline RowSums<RealOf<In>> sums_of_row(const In* row, int classes, [[
     max = largest, at_edge = lowest;
   }
   RowSums<Real> all{max, reduce_row<kThreads>(static_cast<double>(ones) + static_cast<double>(others), Sum()), 0};
-  if constexpr (kOptions) all.moment = reduce_row<kThreads>(static_cast<double>(moment), Sum());
+  if constexpr (kMoment) all.moment = reduce_row<kThreads>(static_cast<double>(moment), Sum());
   return all;
 }
 
 template <int kThreads, typename In>
 __device__ inline RowStatistics<RealOf<In>> row_statistics(const In* row, int classes) {
   using Real = RealOf<In>;
-  const RowSums<Real> sums = sums_of_row<kThreads, false>(row, classes, -1);
+  const RowSums<Real> sums = sums_of_row<kThreads, false, false>(row, classes, -1);
   // A row of nothing but -inf has no softmax.
   return {sums.max, sums.max == -infinity<Real>() ? not_a_number(Real(0)) : log_of_sum(sums.sum, Real(0))};
 }
@@ -124,7 +124,7 @@ struct RowSummary {
 template <int kThreads, typename In>
 __device__ inline RowSummary<RealOf<In>> summarise_row(const In* row, int classes, int blank, bool has_star) {
   using Real = RealOf<In>;
-  const RowSums<Real> sums = sums_of_row<kThreads, true>(row, classes, has_star ? blank : -1);
+  const RowSums<Real> sums = sums_of_row<kThreads, true, true>(row, classes, has_star ? blank : -1);
   const bool is_empty = sums.max == -infinity<Real>() && !(sums.sum != sums.sum);
   if (!has_star) {
     const Real log_sum = is_empty ? not_a_number(Real(0)) : log_of_sum(sums.sum, Real(0));

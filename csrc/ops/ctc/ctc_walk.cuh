@@ -28,6 +28,7 @@ class Plan {
   static constexpr int kStrip = kWarps * kWarp * kPairs;
   // Frames that are fetched ahead: about 700 cycles of work for any kPairs.
   static constexpr int kAhead = 4 / kWords <= kPairs ? 2 : 8 / kWords / kPairs;
+  static_assert((kAhead & (kAhead - 1)) == 0, "slots are taken in turn by a mask");
   // Values a lane fetches for a frame: its labels' emissions, the blank's, and of the other direction its labels, its
   // blanks and the blank that meets the lead.
   static constexpr int kFetched = 3 * kPairs + 2;
@@ -121,7 +122,7 @@ struct States {
 template <typename P, bool kPosterior>
 struct Fetch {
   using Real = typename P::Real;
-  Scaled<Real>* own;  // kThreads apart
+  Scaled<Real>* own;
   const Scaled<Real>* emissions;
   const Scaled<Real>* other;
   int emission_stride, other_stride, labels, first;
@@ -139,20 +140,21 @@ struct Fetch {
   }
   // Pairs beyond the target read what is there, within the row.
   __device__ int pair(int k) const { return smaller(first + k, labels - 1); }
-  __device__ Scaled<Real>* at(int slot, int i) const { return own + (slot * P::kFetched + i) * P::kThreads; }
+  // What is fetched for a frame, its values kThreads apart.
+  __device__ Scaled<Real>* slot(int index) const { return own + index * (P::kFetched * P::kThreads); }
+  static __device__ Scaled<Real>* at(Scaled<Real>* slot, int i) { return slot + i * P::kThreads; }
 
   __device__ static void copy(Scaled<Real>* to, const Scaled<Real>* from) {
     __pipeline_memcpy_async(to, from, sizeof(Scaled<Real>));
   }
   // Starts to fetch the next frame.
-  __device__ void start(int slot) {
+  __device__ void start(Scaled<Real>* slot) {
     copy(at(slot, 0), emissions);
 #pragma unroll
     for (int k = 0; k < P::kPairs; ++k) {
       const int j = pair(k);
       copy(at(slot, 1 + k), emissions + (is_forward ? j + 1 : labels - larger(j, 0)));
     }
-    emissions += emission_stride;
     if constexpr (kPosterior) {
       copy(at(slot, 1 + P::kPairs), other + labels);
 #pragma unroll
@@ -162,14 +164,18 @@ struct Fetch {
         copy(at(slot, 2 + P::kPairs + k), other + j);
         copy(at(slot, 2 + 2 * P::kPairs + k), other + (labels == 0 ? 0 : labels + 1 + j));
       }
-      other += other_stride;
     }
   }
-  __device__ Scaled<Real> blank_emission(int slot) const { return *at(slot, 0); }
-  __device__ Scaled<Real> emission(int slot, int k) const { return *at(slot, 1 + k); }
-  __device__ Scaled<Real> other_last_blank(int slot) const { return *at(slot, 1 + P::kPairs); }
-  __device__ Scaled<Real> other_blank(int slot, int k) const { return *at(slot, 2 + P::kPairs + k); }
-  __device__ Scaled<Real> other_label(int slot, int k) const { return *at(slot, 2 + 2 * P::kPairs + k); }
+  // To the next frame, which may be none: its address is not used then.
+  __device__ void go_on() {
+    emissions += emission_stride;
+    if constexpr (kPosterior) other += other_stride;
+  }
+  __device__ Scaled<Real> blank_emission(Scaled<Real>* slot) const { return *at(slot, 0); }
+  __device__ Scaled<Real> emission(Scaled<Real>* slot, int k) const { return *at(slot, 1 + k); }
+  __device__ Scaled<Real> other_last_blank(Scaled<Real>* slot) const { return *at(slot, 1 + P::kPairs); }
+  __device__ Scaled<Real> other_blank(Scaled<Real>* slot, int k) const { return *at(slot, 2 + P::kPairs + k); }
+  __device__ Scaled<Real> other_label(Scaled<Real>* slot, int k) const { return *at(slot, 2 + 2 * P::kPairs + k); }
 };
 
 template <typename Real>
@@ -198,8 +204,8 @@ class Strip {
         strip_(strip),
         labels_(lattice.u.labels),
         first_(strip * P::kStrip + (P::warp() * kWarp + P::lane()) * kPairs),
-        frame_(direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin),
         frame_step_(direction.is_forward ? 1 : -1),
+        part_step_(frame_step_ * static_cast<int>(lattice.parts)),
         halo_(ring + kAhead * P::kFetched * P::kThreads),
         kept_(steps.kept),
         fetch_(lattice, direction, steps, first_, ring) {
@@ -209,15 +215,17 @@ class Strip {
       if (j + 1 < labels_ && label(j) != label(j + 1)) skips_ |= 1u << k;
     }
     states_.load(steps.from, first_, labels_);
-    posteriors_ =
-        lattice.posteriors + static_cast<int64_t>(frame_) * (labels_ + 1) + 1 + direction.label(first_, labels_);
+    const int64_t frame = direction.is_forward ? steps.begin : lattice.u.frames - 1 - steps.begin;
+    posteriors_ = lattice.posteriors + frame * (labels_ + 1) + 1 + direction.label(first_, labels_);
+    blank_parts_ = lattice.blank_parts + frame * lattice.parts + strip * P::kWarps + P::warp();
   }
 
   __device__ void walk() {
     const int count = steps_.end - steps_.begin;
 #pragma unroll
     for (int slot = 0; slot < kAhead; ++slot) {
-      if (slot < count) fetch_.start(slot);
+      if (slot < count) fetch_.start(fetch_.slot(slot));
+      fetch_.go_on();
       __pipeline_commit();
     }
     int done = 0;
@@ -226,7 +234,7 @@ class Strip {
       Posteriors posteriors[kTogether];
 #pragma unroll
       for (int slot = 0; slot < kAhead; ++slot) {
-        step(slot, done + slot, true, posteriors[slot % kTogether]);
+        step(fetch_.slot(slot), done + slot, true, posteriors[slot % kTogether]);
         if ((done + slot + 1) % kFramesPerNormalisation == 0) states_.normalise();
         if constexpr (kPosterior)
           if ((slot + 1) % kTogether == 0) store(posteriors);
@@ -237,7 +245,7 @@ class Strip {
 #pragma unroll 1
       for (; done < end; ++done) {
         Posteriors posteriors[1];
-        step(done % kAhead, done, done + kAhead < count, posteriors[0]);
+        step(fetch_.slot(done & (kAhead - 1)), done, done < count - kAhead, posteriors[0]);
         if constexpr (kPosterior) store(posteriors);
       }
       states_.normalise();
@@ -266,10 +274,7 @@ class Strip {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) blanks[i] = posteriors[i].blank;
     const Real sum = reduce_each(blanks);
-    if (P::lane() % kLanes == 0) {
-      const int frame = frame_ + P::lane() / kLanes * frame_step_;
-      lattice_.blank_parts[frame * lattice_.parts + strip_ * P::kWarps + P::warp()] = sum;
-    }
+    if (P::lane() % kLanes == 0) blank_parts_[P::lane() / kLanes * part_step_] = sum;
 #pragma unroll
     for (int k = 0; k < kPairs; ++k) {
       if (first_ + k >= labels_) break;
@@ -278,7 +283,7 @@ class Strip {
       for (int i = 0; i < kCount; ++i, out += frame_step_ * (labels_ + 1)) *out = posteriors[i].label[k];
     }
     posteriors_ += kCount * frame_step_ * (labels_ + 1);
-    frame_ += kCount * frame_step_;
+    blank_parts_ += kCount * part_step_;
   }
 
   // What enters the lane's first pair from the pair below.
@@ -299,7 +304,7 @@ class Strip {
   }
 
   // One frame.
-  __device__ void step(int slot, int index, bool fetches, [[maybe_unused]] Posteriors& posteriors) {
+  __device__ void step(Scaled<Real>* slot, int index, bool fetches, [[maybe_unused]] Posteriors& posteriors) {
     __pipeline_wait_prior(kAhead - 1);
     Scaled<Real> to_blank = states_.to_blank(kPairs - 1);
     const Scaled<Real> enters = entering(skips(kPairs - 1) ? to_blank : states_.blank[kPairs - 1], index);
@@ -330,6 +335,7 @@ class Strip {
       kept_ += lattice_.row_width();
     }
     if (fetches) fetch_.start(slot);
+    fetch_.go_on();
     __pipeline_commit();
   }
 
@@ -337,12 +343,13 @@ class Strip {
   const Direction<Real>& direction_;
   const Steps<Real>& steps_;
   const int strip_, labels_, first_;
-  int frame_;
-  const int frame_step_;
+  const int frame_step_, part_step_;
   unsigned skips_ = 0;
   Scaled<Real>* halo_;
   Scaled<Real>* kept_;
-  Real* posteriors_;  // of this frame and the lane's first label
+  // Of this frame:
+  Real* posteriors_;   // of the lane's first label
+  Real* blank_parts_;  // the warp's
   States<P> states_;
   Fetch<P, kPosterior> fetch_;
 };

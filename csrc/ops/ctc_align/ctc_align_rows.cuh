@@ -11,7 +11,8 @@ template <int kThreads, typename In>
 __device__ inline RealOf<In> star_score(const Align& call, const In* row, RealOf<In> row_max) {
   using Real = RealOf<In>;
   const Problem& p = call.problem;
-  const RowSums<Real> rest = sums_of_row<kThreads, true>(row, static_cast<int>(p.classes), static_cast<int>(p.blank));
+  const RowSums<Real> rest =
+      sums_of_row<kThreads, true, false>(row, static_cast<int>(p.classes), static_cast<int>(p.blank));
   if (rest.max == -infinity<Real>()) return rest.max;
   return ((rest.max - row_max) + log_of_sum(rest.sum, Real(0))) - static_cast<Real>(call.star_penalty);
 }
