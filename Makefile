@@ -37,11 +37,11 @@ demo: setup  ## train a speech recogniser with our CTC on real speech; writes ru
 
 test: setup  ## all tests that need no GPU
 	@$(MAKE) --no-print-directory data || echo "going on without recordings"
-	$(PY) -m pytest tests -m "not gpu and not prove"
+	$(PY) -m pytest tests --ignore=tests/interpreted -m "not gpu and not prove"
 	TRITON_INTERPRET=1 $(PY) -m pytest tests/interpreted -m "not prove"
 
 test-fast: setup  ## the tests that take seconds
-	$(PY) -m pytest tests -m "not gpu and not prove and not slow" -x -q
+	$(PY) -m pytest tests --ignore=tests/interpreted -m "not gpu and not prove and not slow" -x -q
 
 lint: setup  ## formatting and static checks
 	$(VENV)/bin/ruff check .
@@ -64,7 +64,7 @@ verify: setup  ## numerics of every op on this machine against fp64
 # One process either interprets Triton kernels or compiles them.
 prove: setup  ## prove the GPU code without a GPU, thoroughly; writes runs/prove (6 minutes on 2 cores)
 	@mkdir -p runs/prove
-	$(PY) -m pytest tests -m "prove and not gpu"
+	$(PY) -m pytest tests --ignore=tests/interpreted -m "prove and not gpu"
 	TRITON_INTERPRET=1 $(PY) -m pytest tests/interpreted
 	for means in interpreted emulated host; do \
 	  $(PY) -m lisa_kernels.verify --backend $$means --json runs/prove/$$means.json || exit 1; done

@@ -1,7 +1,9 @@
 """Builds the native extension; everything else about the package stands in pyproject.toml.
 
-``LISA_BUILD``: ``auto`` (the CPU kernels if a C++ compiler and torch are found, else nothing, said in one line),
-``none`` or ``cpu`` (then a missing compiler is an error).
+``LISA_BUILD``: ``auto`` (the CPU kernels if a C++ compiler and torch are found, else nothing, said in one line; the
+CUDA kernels too if nvcc is found and torch is a CUDA build), ``none``, ``cpu`` or ``cuda`` (then a missing tool is an
+error).  No GPU is needed, and torch may be a CPU build: the CUDA kernels include nothing of it.  ``LISA_CUDA_ARCHS``
+(``80;90a;100a``): what nvcc compiles for; the last one without a letter also goes in as PTX.
 """
 
 from __future__ import annotations
@@ -25,17 +27,20 @@ from setuptools.command.build_py import build_py
 ROOT = pathlib.Path(__file__).resolve().parent
 SETTINGS = runpy.run_path(str(ROOT / "lisa_kernels/core/config.py"))["read_settings"]()
 
-# Kernel files, compiled once for each of these capabilities; csrc/core/capability.cpp asks the machine for exactly the
-# flags of each.
-HOT = {
-    "csrc/ops/ctc/ctc_cpu.cpp": ("baseline", "avx2", "avx512"),
-    "csrc/ops/attention/attention_cpu.cpp": ("baseline", "avx2", "avx512", "avx512bf16"),
-}
-PLAIN = (
-    "csrc/module.cpp", "csrc/core/capability.cpp", "csrc/ops/ctc/ctc_bind.cpp",
-    "csrc/ops/attention/attention_bind.cpp", "csrc/ops/attention/attention_schedule.cpp",
-    "csrc/ops/attention/attention_tokens.cpp",
-)  # fmt: skip
+# Sources of ops go by their names.  Kernels for the CPU are compiled once for each capability; csrc/core/capability.cpp
+# asks the machine for exactly these flags.
+OPS = ROOT / "csrc/ops"
+HOT = sorted(OPS.glob("*/*_cpu.cpp"))
+# Compiled by nvcc, and their bindings by the C++ compiler.
+CUDA = sorted(OPS.glob("*/*.cu"))
+CUDA_PLAIN = sorted(OPS.glob("*/*_bind_cuda.cpp"))
+PLAIN = [
+    ROOT / "csrc/module.cpp",
+    ROOT / "csrc/core/capability.cpp",
+    *sorted({*OPS.glob("*/*.cpp")} - {*HOT, *CUDA_PLAIN}),
+]
+# No fast maths: IEEE rounding is what the kernels are proved with.
+CUDA_FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-Xptxas=-v,--warn-on-spills", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 CAPABILITIES = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -43,7 +48,8 @@ CAPABILITIES = {
         "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
-CAPABILITIES["avx512bf16"] = [*CAPABILITIES["avx512"], "-mavx512bf16"]
+# What some kernels alone gain from.
+MORE_CAPABILITIES = {"attention_cpu": {"avx512bf16": [*CAPABILITIES["avx512"], "-mavx512bf16"]}}
 X86 = platform.machine() in ("x86_64", "AMD64")
 # Contraction to fused multiply-adds is asked for by name: compilers differ in their default.
 FLAGS = [
@@ -86,6 +92,43 @@ def compiler() -> list[str]:
     )
 
 
+def nvcc() -> pathlib.Path:
+    """Return the CUDA compiler: the one in PATH, else that of the usual folder."""
+    for candidate in (shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"):
+        if candidate and pathlib.Path(candidate).is_file():
+            return pathlib.Path(candidate)
+    raise UnavailableError("nvcc is not in PATH nor in /usr/local/cuda/bin: install the CUDA toolkit, 12.8 or newer")
+
+
+def wanted_nvcc(torch: pathlib.Path) -> pathlib.Path | None:
+    """Return nvcc where CUDA kernels are asked for, or can be had and used; None: leave them out."""
+    if SETTINGS.build == "cuda":
+        return nvcc()
+    has_cuda = re.search(r"^cuda.*=\s*'", (torch / "version.py").read_text(), re.MULTILINE)
+    if SETTINGS.build != "auto" or not has_cuda:
+        return None
+    try:
+        return nvcc()
+    except UnavailableError as reason:
+        print(f"lisa-kernels: the CUDA kernels are left out ({reason}).", flush=True)
+        return None
+
+
+def runtime_folders(cuda: pathlib.Path) -> list[pathlib.Path]:
+    """Return the folders that may hold the CUDA runtime; nvcc, perhaps a script far from them, says where it is."""
+    said = subprocess.run([cuda, "--dryrun", "-x", "cu", "-E", "/dev/null"], capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
+    root = pathlib.Path(top[1].strip()) if top else cuda.resolve().parent.parent
+    return [folder.resolve() for name in ("lib64", "lib") if (folder := root / name).is_dir()]
+
+
+def arch_flags() -> list[str]:
+    """Machine code for each architecture, and PTX of the last plain one for GPUs that come later."""
+    flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in SETTINGS.cuda_archs]
+    plain = [arch for arch in SETTINGS.cuda_archs if arch.isdigit()]
+    return [*flags, *(f"-gencode=arch=compute_{arch},code=compute_{arch}" for arch in plain[-1:])]
+
+
 def compiles(command: list[str]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "probe.cpp")
@@ -107,11 +150,12 @@ class BuildNative(build_ext):
             self.leave_out("LISA_BUILD=none")
             return
         try:
-            tools = compiler(), torch_folder()
+            torch = torch_folder()
+            tools = compiler(), torch, wanted_nvcc(torch)
             check_build_packages()
         except UnavailableError as reason:
-            if SETTINGS.build == "cpu":
-                raise SystemExit(f"lisa-kernels: LISA_BUILD=cpu, but {reason}.") from reason
+            if SETTINGS.build != "auto":
+                raise SystemExit(f"lisa-kernels: LISA_BUILD={SETTINGS.build}, but {reason}.") from reason
             self.leave_out(str(reason))
             return
         self.build_native(*tools)
@@ -122,7 +166,7 @@ class BuildNative(build_ext):
         )
         self.extensions = []
 
-    def build_native(self, command: list[str], torch: pathlib.Path) -> None:
+    def build_native(self, command: list[str], torch: pathlib.Path, cuda: pathlib.Path | None) -> None:
         import pybind11
         from ninja import BIN_DIR, ninja_syntax
 
@@ -136,6 +180,8 @@ class BuildNative(build_ext):
         flags = [*FLAGS, *(["-DLISA_HAVE_X86"] if X86 else [])]
         flags += [f"-isystem {quoted(path)}" for path in includes]
         flags += [quoted(f'-DLISA_TORCH_VERSION="{version}"'), quoted(f'-DLISA_COMPILER="{shlex.join(command)}"')]
+        if cuda:
+            flags.append(quoted(f'-DLISA_CUDA_ARCHS="{";".join(SETTINGS.cuda_archs)}"'))
         # Beside the sources, not in pip's temporary folder: the next build compiles only what changed.
         build = ROOT / "build" / f"native-{sysconfig.get_config_var('SOABI')}"
         build.mkdir(parents=True, exist_ok=True)
@@ -147,27 +193,38 @@ class BuildNative(build_ext):
                 f"{shlex.join(command)} {' '.join(flags)} $extra -MMD -MF $out.d -c $in -o $out",
                 depfile="$out.d", deps="gcc", description="compile $out",
             )  # fmt: skip
+            # The CUDA runtime is linked in: no library of the toolkit is needed where the package is used.
+            runtime = ""
+            if cuda:
+                found = " ".join(f"-L{quoted(folder)}" for folder in runtime_folders(cuda))
+                runtime = f" {found} -lcudart_static -lrt -ldl -lpthread"
+                # -t 0: architectures side by side, on all cores.
+                ninja.rule(
+                    "nvcc",
+                    f"{quoted(cuda)} -t 0 {' '.join(map(quoted, [*CUDA_FLAGS, *arch_flags()]))}"
+                    " -MD -MF $out.d -c $in -o $out",
+                    depfile="$out.d", deps="gcc", description="compile $out",
+                )  # fmt: skip
             ninja.rule(
                 "link",
-                f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{quoted(torch / 'lib')} -lc10 -ltorch_cpu",
+                f"{shlex.join(command)} -shared -fopenmp $in -o $out -L{quoted(torch / 'lib')} -lc10 -ltorch_cpu"
+                f"{runtime}",
                 description="link $out",
             )
             objects = []
-            for source in PLAIN:
-                objects += ninja.build(f"{pathlib.Path(source).stem}.o", "compile", str(ROOT / source))
-            for source, names in HOT.items():
+            for source in (*PLAIN, *(CUDA_PLAIN if cuda else ())):
+                objects += ninja.build(f"{source.stem}.o", "compile", str(source))
+            for source in HOT:
                 # GCC 12 warns about its own AVX-512 header.
-                for name in names if X86 else ("baseline",):
-                    target = f"{pathlib.Path(source).stem}.{name}.o"
+                capabilities = CAPABILITIES | MORE_CAPABILITIES.get(source.stem, {}) if X86 else {"baseline": []}
+                for name, extra in capabilities.items():
+                    target = f"{source.stem}.{name}.o"
                     variables = {
-                        "extra": [
-                            *CAPABILITIES[name],
-                            "-fno-exceptions",
-                            "-Wno-uninitialized",
-                            f"-DLISA_CAPABILITY={name}",
-                        ]
+                        "extra": [*extra, "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
                     }
-                    objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
+                    objects += ninja.build(target, "compile", str(source), variables=variables)
+            for source in CUDA if cuda else ():
+                objects += ninja.build(f"{source.stem}.cu.o", "nvcc", str(source))
             ninja.build(str(extension), "link", objects)
         status = subprocess.run([os.path.join(BIN_DIR, "ninja"), "-C", str(build)]).returncode
         if status:

@@ -1,4 +1,4 @@
-"""``python -m bench run|report|overhead|static|gpu``."""
+"""``python -m bench run|report|overhead|memory|static|gpu``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ def _overhead(options: argparse.Namespace) -> int:
     return run(tuple(options.ops), json_path=options.json)
 
 
+def _memory(options: argparse.Namespace) -> int:
+    from bench.allocations import run
+
+    return run(tuple(options.ops), target=options.target, measure=options.measure)
+
+
 def _gpu(options: argparse.Namespace) -> int:
     from bench.gpu.command import interrupt_on_hangup, run
 
@@ -76,7 +82,7 @@ def _static(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run|report|overhead|static|gpu")
+    commands = parser.add_subparsers(required=True, metavar="run|report|overhead|memory|static|gpu")
 
     run = commands.add_parser("run", help="time every provider of every case, forward and backward, interleaved")
     run.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
@@ -98,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     overhead.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
     overhead.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows there")
     overhead.set_defaults(command=_overhead)
+
+    memory = commands.add_parser("memory", help="bytes and launches of a step, at sizes that need not fit this machine")
+    memory.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")
+    memory.add_argument("--target", default="sm_90", metavar="NAME", help="GPU whose tiles are taken (%(default)s)")
+    memory.add_argument("--measure", action="store_true", help="also run the CPU kernels and the peers: gigabytes")
+    memory.set_defaults(command=_memory)
 
     static = commands.add_parser("static", help="compile every configuration for GPUs that are not here, and judge it")
     static.add_argument("ops", nargs="*", metavar="OP", help="folder or function; all for none")

@@ -16,6 +16,7 @@ from bench.peers import Candidate, UnavailableError, peers_of
 from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.core.spec import Case, OpSpec
 from lisa_kernels.testing.inputs import make_inputs, require_grad
+from lisa_kernels.testing.subject import name_outputs
 
 READ, COPY = "limit: read once", "limit: read + write once"
 LIMITS = (READ, COPY)
@@ -72,11 +73,11 @@ def build(
     Args:
         quick: Leave out peers whose first call takes seconds.
     """
-    device = kwargs[spec.differentiable[0]].device
+    device = next(value.device for value in kwargs.values() if isinstance(value, Tensor))
     makers: dict[str, Callable[[], Provider]] = {
         f"lisa {backend}": functools.partial(_ours, spec, kwargs, backend) for backend in BACKENDS[device.type]
     }
-    makers |= {READ: lambda: _read(*spec.traffic(kwargs)), COPY: lambda: _copy(*spec.traffic(kwargs))}
+    makers |= {READ: lambda: _read(*spec.traffic(kwargs)), COPY: lambda: _copy(spec, kwargs)}
     makers |= {name: functools.partial(_peer, spec, kwargs, name, quick) for name in peers_of(spec)}
     found, absent = [], []
     for name in names:
@@ -103,7 +104,8 @@ def _ours(spec: OpSpec, kwargs: dict[str, Any], backend: str) -> Provider:
     if verdict != "runs":
         raise UnavailableError(verdict.removeprefix("refuses: "))
     leaves = tuple(kwargs[name] for name in spec.differentiable)
-    candidate = Candidate(lambda: spec.function(**kwargs), leaves)
+    # Of several outputs the last is what peers are compared by.
+    candidate = Candidate(lambda: list(name_outputs(spec.function(**kwargs)).values())[-1], leaves)
     return _differentiated(f"lisa {backend}", candidate, backend)
 
 
@@ -129,7 +131,10 @@ def _read(read: Tensor, write: Tensor) -> Provider:
     return Provider(READ, ("fwd",), read.detach().amax, lambda result: None)
 
 
-def _copy(read: Tensor, write: Tensor) -> Provider:
+def _copy(spec: OpSpec, kwargs: dict[str, Any]) -> Provider:
+    if not spec.differentiable:
+        raise UnavailableError("the op has no backward")
+    read, write = spec.traffic(kwargs)
     source = read.detach()
     return Provider(COPY, ("bwd", "fwd+bwd"), lambda: None, lambda result: write.copy_(source))
 

@@ -37,7 +37,11 @@ int threads_used(int asked) {
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", [] {
     pybind11::dict info;
+#if defined(LISA_CUDA_ARCHS)
+    info["cuda"] = LISA_CUDA_ARCHS;
+#else
     info["cuda"] = false;
+#endif
     info["openmp"] = _OPENMP;
     info["compiler"] = LISA_COMPILER;
     info["torch"] = LISA_TORCH_VERSION;

@@ -1,6 +1,7 @@
-"""The ``lisa`` command: data get, train, eval, transcribe, demo."""
+"""The ``lisa`` command: data get, train, eval, transcribe, align, demo."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from lisa.builders import PRESETS, build_model, preset
 from lisa.config import Config
 from lisa.errors import InputError
 from lisa.steps import load_samples
-from lisa.tasks import asr
+from lisa.tasks import alignment, asr
 from lisa.train import train
 
 READER_LEFT = 141  # What a shell reports for a process that wrote to a closed pipe.
@@ -73,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("checkpoint", type=Path, help="run folder (its best step) or step-… folder")
     write.add_argument("files", type=Path, nargs="+", metavar="FILE", help="wav, flac, ogg, mp3 or g722")
     write.set_defaults(run_verb=_transcribe)
+
+    place = verbs.add_parser("align", parents=[common], help="print when each word of a known text is said")
+    place.add_argument("checkpoint", type=Path, help="run folder (its best step) or step-… folder")
+    place.add_argument("file", type=Path, metavar="FILE", help="wav, flac, ogg, mp3 or g722")
+    place.add_argument("text", help="what is said in it: a-z, apostrophe and spaces")
+    place.set_defaults(run_verb=_align)
 
     demo = verbs.add_parser("demo", parents=[common], help="the whole story, with a report page")
     demo.add_argument("--run", type=Path, default=Path("runs/demo"), help="folder for everything (%(default)s)")
@@ -156,6 +163,16 @@ def _transcribe(options: argparse.Namespace) -> int:
     samples = asr.samples_of_files(options.files)
     for path, text in zip(options.files, asr.transcribe(model, stored, samples), strict=True):
         print(f"{path}\t{text}")
+    return 0
+
+
+def _align(options: argparse.Namespace) -> int:
+    model, stored = load(options.checkpoint)
+    (heard,) = asr.samples_of_files([options.file])
+    spans = alignment.characters(model, stored, dataclasses.replace(heard, text=options.text))
+    print("from, s\tto, s\tmean log-probability\tword")
+    for word in alignment.words(spans):
+        print(f"{word.start_s:.2f}\t{word.end_s:.2f}\t{word.score:.2f}\t{word.text}")
     return 0
 
 

@@ -19,7 +19,7 @@ from lisa.errors import InputError
 from lisa.model import LISA
 from lisa.progress import read_log
 from lisa.steps import load_samples
-from lisa.tasks import asr
+from lisa.tasks import alignment, asr
 from lisa.text import CLASSES
 from lisa.train import train
 
@@ -85,6 +85,7 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
     with clock.stage("report"):
         rows = read_log(run / "training" / "log.jsonl")
         mel, occupied, _ = figures.occupancy(model, config, clips[0])
+        spans = alignment.characters(model, config, clips[0])
         story = report.Story(
             config=config,
             about=about,
@@ -92,11 +93,12 @@ def demo(config: Config, run: Path, *, source: Path | None = None) -> Path | Non
             compared=compared,
             scores=scores,
             clips=[report.clip_row(clip, text) for clip, text in zip(clips, heard, strict=True)],
+            words=alignment.words(spans),
             log=rows,
             pictures={
                 "training": figures.training(rows, constant_cer=_constant_cer(answers, parts["dev"])),
                 "compare": figures.side_by_side(compared),
-                "alignment": figures.alignment(mel, occupied, clips[0].text),
+                "alignment": figures.alignment(mel, occupied, spans),
             },
             facts={
                 "parameters": f"{parameter_count(model):,}",

@@ -12,6 +12,7 @@ from lisa.collate import collate
 from lisa.config import Config
 from lisa.data import Sample
 from lisa.model import LISA
+from lisa.tasks.alignment import FRAME_S, Span, words
 from lisa.tasks.asr import mels_of
 from lisa.text import BLANK, CHARACTERS
 
@@ -19,7 +20,6 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-FRAME_S = 0.04  # The mel stem's output rate.
 COLOURS = {"torch64": "#888888", "torch": "#1f6fb4", "reference": "#2a9d5c", "cpu": "#d1495b"}
 STYLE = {
     "font.size": 10,
@@ -100,10 +100,13 @@ def occupancy(model: LISA, config: Config, sample: Sample) -> tuple[Tensor, Tens
     return batch.inputs["speech"].values[0], (probability - gradient)[:, 0], probability[:, 0]
 
 
-def alignment(mel: Tensor, occupied: Tensor, text: str) -> str:
-    """Return the log-mel of a clip above the occupancy of its characters, on one time axis, peaks marked."""
+def alignment(mel: Tensor, occupied: Tensor, spans: list[Span]) -> str:
+    """Return the log-mel of a clip above the occupancy of its characters, on one time axis, aligned words marked.
+
+    ``spans`` are those of the clip's characters (``tasks.alignment.characters``).
+    """
     seconds = mel.shape[0] / 100
-    used = sorted(set(text), key=CHARACTERS.index)
+    used = sorted({span.text for span in spans}, key=CHARACTERS.index)
     rows = [BLANK, *(CHARACTERS.index(character) + 1 for character in used)]
     names = ["blank", *("space" if character == " " else character for character in used)]
     with plt.rc_context({**STYLE, "axes.grid": False}):
@@ -111,35 +114,20 @@ def alignment(mel: Tensor, occupied: Tensor, text: str) -> str:
             2, 1, figsize=(10, 6.2), sharex=True, layout="constrained", height_ratios=[1, 1.5]
         )
         top.imshow(mel.t().numpy(), origin="lower", aspect="auto", extent=(0, seconds, 0, mel.shape[1]), cmap="magma")
-        top.set(ylabel="mel band", title=f"“{text}”")
+        top.set(ylabel="mel band", title=f"“{''.join(span.text for span in spans)}”")
+        for word in words(spans):
+            height = mel.shape[1] * 0.84
+            top.plot((word.start_s, word.end_s), (height, height), color="white", marker="|", linewidth=1.5)
+            top.text((word.start_s + word.end_s) / 2, height * 1.03, word.text, color="white", ha="center", va="bottom")
         shown = occupied[:, rows].t().clamp(0, 1).numpy()
         extent = (0, occupied.shape[0] * FRAME_S, len(rows) - 0.5, -0.5)
         picture = bottom.imshow(shown, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1)
-        for frame, character in _peaks(occupied, text):
-            row = rows.index(CHARACTERS.index(character) + 1)
-            bottom.plot((frame + 0.5) * FRAME_S, row, marker="|", color="#d1495b", markersize=9, markeredgewidth=2)
-            label = "␣" if character == " " else character
-            top.text((frame + 0.5) * FRAME_S, mel.shape[1] * 0.93, label, color="white", ha="center", va="top")
+        for span in spans:
+            row = rows.index(CHARACTERS.index(span.text) + 1)
+            bottom.plot((span.start_s, span.end_s), (row, row), color="#d1495b", linewidth=3, solid_capstyle="butt")
         bottom.set(xlabel="seconds", ylabel="class", yticks=range(len(rows)), yticklabels=names, xlim=(0, seconds))
         figure.colorbar(picture, ax=bottom, label="occupancy", pad=0.01)
         return _png(figure)
-
-
-def _peaks(occupied: Tensor, text: str) -> list[tuple[int, str]]:
-    """Return a frame for each character: the monotone choice of frames with the largest sum of occupancies."""
-    scores = occupied[:, [CHARACTERS.index(character) + 1 for character in text]].double()
-    frames, count = scores.shape
-    best = torch.full((frames + 1, count + 1), -torch.inf, dtype=torch.float64)
-    best[:, 0] = 0.0
-    for frame in range(frames):
-        best[frame + 1, 1:] = torch.maximum(best[frame, 1:], best[frame, :-1] + scores[frame])
-    chosen, frame = [], frames
-    for place in range(count, 0, -1):
-        while frame > 1 and best[frame - 1, place] == best[frame, place]:
-            frame -= 1
-        frame -= 1
-        chosen.append((frame, text[place - 1]))
-    return chosen[::-1]
 
 
 def _png(figure: plt.Figure) -> str:

@@ -16,6 +16,7 @@ from lisa.compare import BOUND_FACTOR, VARIANTS
 from lisa.config import Config
 from lisa.data import Sample
 from lisa.errors import named
+from lisa.tasks.alignment import Span
 from lisa.tasks.asr import Scores
 
 
@@ -29,6 +30,7 @@ class Story:
     compared: list[dict]
     scores: dict[str, dict[str, Scores]]
     clips: list[dict]
+    words: list[Span]
     log: list[dict]
     pictures: dict[str, str]
     facts: dict[str, str]

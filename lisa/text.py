@@ -28,14 +28,3 @@ def encode(text: str) -> list[int]:
 def decode(classes: Sequence[int]) -> str:
     """Return the text of label classes ``[S]``; blanks are left out."""
     return "".join(CHARACTERS[index - 1] for index in classes if index != BLANK)
-
-
-def collapse(path: Sequence[int]) -> list[int]:
-    """Return the labels of a CTC path ``[T]``: repeats merged, then blanks dropped (Graves et al. 2006)."""
-    labels = []
-    previous = BLANK
-    for index in path:
-        if index != previous and index != BLANK:
-            labels.append(index)
-        previous = index
-    return labels

@@ -11,17 +11,26 @@ from lisa_kernels.ops.attention import (
     attention_plan,
     cross_modal_attention,
 )
-from lisa_kernels.ops.ctc import ctc_loss
+from lisa_kernels.ops.ctc import ctc_loss, ctc_terms
+from lisa_kernels.ops.ctc_align import CtcAlignment, CtcSpans, ctc_align, ctc_spans
+from lisa_kernels.ops.ctc_greedy_decode import CtcDecoded, ctc_greedy_decode
 
 __all__ = [
     "AttentionPlan",
     "AttentionPolicy",
+    "CtcAlignment",
+    "CtcDecoded",
+    "CtcSpans",
     "Explanation",
     "ModalityLayout",
     "__version__",
     "attention_plan",
     "cross_modal_attention",
+    "ctc_align",
+    "ctc_greedy_decode",
     "ctc_loss",
+    "ctc_spans",
+    "ctc_terms",
     "explain",
     "nn",
     "use_backend",

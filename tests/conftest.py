@@ -14,10 +14,11 @@ RUNNABLE = [(spec, backend) for spec in SPECS for backend in BACKENDS if unavail
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test for each op (``spec``) or for each op and backend (``spec, backend``)."""
+    """Run a test for each op (``spec``) or op and backend (``spec, backend``); ``gradient``: of ops that have one."""
     if {"spec", "backend"} <= set(metafunc.fixturenames):
-        names = [f"{spec.name}-{backend}" for spec, backend in RUNNABLE]
-        metafunc.parametrize(("spec", "backend"), RUNNABLE, ids=names)
+        of_gradients = metafunc.definition.get_closest_marker("gradient") is not None
+        pairs = [(spec, backend) for spec, backend in RUNNABLE if spec.differentiable or not of_gradients]
+        metafunc.parametrize(("spec", "backend"), pairs, ids=[f"{spec.name}-{backend}" for spec, backend in pairs])
     elif "spec" in metafunc.fixturenames:
         metafunc.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
 

@@ -39,6 +39,37 @@ def _from_log_probs(kwargs: dict[str, Any]) -> Candidate:
     return Candidate(lambda: _torch_loss(log_probs, kwargs), (log_probs,))
 
 
+def _native(kwargs: dict[str, Any]) -> Candidate:
+    """Torch's own kernels, whatever cuDNN would take."""
+    logits = kwargs["logits"]
+    _require_gpu(logits)
+
+    def loss() -> torch.Tensor:
+        with torch.backends.cudnn.flags(enabled=False):
+            return _torch_loss(logits.log_softmax(-1), kwargs)
+
+    return Candidate(loss, (logits,))
+
+
+def _cudnn(kwargs: dict[str, Any]) -> Candidate:
+    """The arguments for which torch takes cuDNN: concatenated int32 labels on the host, lengths on the host."""
+    logits, targets = kwargs["logits"], kwargs["targets"]
+    _require_gpu(logits)
+    lengths = {name: tuple(kwargs[name].tolist()) for name in ("logit_lengths", "target_lengths")}
+    if logits.dtype != torch.float32:
+        raise UnavailableError("torch takes cuDNN for float32 alone")
+    if set(lengths["logit_lengths"]) != {logits.shape[0]} or max(lengths["target_lengths"]) > 255:
+        raise UnavailableError("torch takes cuDNN for utterances of T frames with up to 255 labels alone")
+    rows = [row[:length] for row, length in zip(targets, lengths["target_lengths"], strict=True)]
+    flat = torch.cat(rows).int().cpu()
+    return Candidate(lambda: F.ctc_loss(logits.log_softmax(-1), flat, *lengths.values()), (logits,))
+
+
+def _require_gpu(logits: torch.Tensor) -> None:
+    if not logits.is_cuda:
+        raise UnavailableError("it needs an NVIDIA GPU")
+
+
 def _compiled(kwargs: dict[str, Any]) -> Candidate:
     logits = kwargs["logits"]
     # A fresh function each time: one that was compiled for other sizes would be recompiled for dynamic ones.
@@ -96,6 +127,8 @@ PEERS = {
     "ctc_loss": {
         "torch log_softmax + ctc_loss": Peer(_from_logits),
         "torch ctc_loss alone": Peer(_from_log_probs),
+        "torch native kernels, log_softmax in front": Peer(_native),
+        "torch cuDNN, log_softmax in front": Peer(_cudnn),
         "torch.compile of log_softmax + ctc_loss": Peer(_compiled, slow_start=True),
         "torch.compile of the reference": Peer(_compiled_reference, slow_start=True),
         "warp-ctc": Peer(_warpctc),
@@ -103,3 +136,6 @@ PEERS = {
         "torchaudio": Peer(_torchaudio),
     }
 }
+
+# A large vocabulary: where a [T, N, C] tensor more or less decides the batch size.
+MEMORY = {"ctc_loss": (Case("large vocabulary", {"T": 1500, "N": 32, "C": 5000, "S": 200}, {}, "full_lengths"),)}

@@ -8,13 +8,14 @@ from pathlib import Path
 import jiwer
 import torch
 
+import lisa_kernels
 from lisa.audio import load
 from lisa.collate import collate
 from lisa.config import Config
 from lisa.data import Sample, Sequence
 from lisa.errors import InputError
 from lisa.model import LISA
-from lisa.text import collapse, decode
+from lisa.text import BLANK, decode
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,8 @@ class Scores:
 
 def greedy(scores: Sequence) -> list[str]:
     """Return the text of the best class at each frame, single spaces between words; values are ``[N, T, C]``."""
-    paths = scores.values.argmax(dim=-1)
-    texts = [
-        decode(collapse(path[:length])) for path, length in zip(paths.tolist(), scores.lengths.tolist(), strict=True)
-    ]
+    found = lisa_kernels.ctc_greedy_decode(scores.values, scores.lengths, blank=BLANK, layout="NTC")
+    texts = [decode(ids[:length]) for ids, length in zip(found.ids.tolist(), found.lengths.tolist(), strict=True)]
     return [" ".join(text.split()) for text in texts]
 
 

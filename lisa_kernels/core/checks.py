@@ -7,6 +7,7 @@ wait for a GPU.  Values of CPU tensors are looked at inside the op (``check_rang
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,6 +90,25 @@ def check_range(function: str, name: str, values: Tensor, low: int, high: int, m
         f"{function}: {name}[{position}] is {int(values[tuple(outside)])}; it takes {low} to {high}, {meaning}."
         f"{_sentence(mend)}"
     )
+
+
+def check_finite(function: str, name: str, values: Tensor, mend: str = "") -> None:
+    """Raise ValueError naming the first of ``values`` that is inf or NaN.  Reads values: CPU tensors only."""
+    if (finite := values.isfinite()).all():
+        return
+    outside = finite.logical_not().nonzero()[0].tolist()
+    position = ", ".join(map(str, outside))
+    raise ValueError(
+        f"{function}: {name}[{position}] is {float(values[tuple(outside)])}; it takes finite numbers.{_sentence(mend)}"
+    )
+
+
+def check_number(function: str, name: str, value: Any) -> None:
+    """Raise TypeError unless ``value`` is a Python number (bool is none), ValueError unless it is finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"{function}: {name} is {_kind(value)}; it takes a number.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{function}: {name} is {value}; it takes a finite number.")
 
 
 def _kind(value: Any) -> str:

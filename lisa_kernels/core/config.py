@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 CAPABILITIES = ("baseline", "avx2", "avx512", "avx512bf16")
-BUILDS = ("auto", "none", "cpu")
+BUILDS = ("auto", "none", "cpu", "cuda")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
         cpu_capability: ``LISA_CPU_CAPABILITY``: the widest instruction set CPU kernels may use, or None for the
             machine's widest.
         build: ``LISA_BUILD``: what ``setup.py`` compiles.
+        cuda_archs: ``LISA_CUDA_ARCHS``: what nvcc compiles for, separated by semicolons, each as in ``sm_<arch>``.
         compiler: ``CXX``: the C++ compiler to try first, with its arguments.
         interpret: ``TRITON_INTERPRET``: Triton's own switch for its interpreter.
     """
@@ -30,6 +32,7 @@ class Settings:
     backend: str | None = None
     cpu_capability: str | None = None
     build: str = "auto"
+    cuda_archs: tuple[str, ...] = ("80", "90a", "100a")
     compiler: str | None = None
     interpret: bool = False
 
@@ -45,6 +48,7 @@ def read_settings() -> Settings:
         backend=_choice("LISA_BACKEND", BACKENDS, None),
         cpu_capability=_choice("LISA_CPU_CAPABILITY", CAPABILITIES, None),
         build=_choice("LISA_BUILD", BUILDS, "auto"),
+        cuda_archs=_archs(),
         compiler=os.environ.get("CXX") or None,
         interpret=os.environ.get("TRITON_INTERPRET", "0") == "1",
     )
@@ -53,6 +57,19 @@ def read_settings() -> Settings:
 def interpreter_environment() -> dict[str, str]:
     """Return this process's environment, changed so that a child process interprets Triton kernels."""
     return {**os.environ, "TRITON_INTERPRET": "1"}
+
+
+def _archs() -> tuple[str, ...]:
+    value = os.environ.get("LISA_CUDA_ARCHS")
+    if not value:
+        return Settings.cuda_archs
+    archs = tuple(part.strip() for part in value.split(";") if part.strip())
+    if not archs or not all(re.fullmatch(r"\d+[af]?", arch) for arch in archs):
+        raise ValueError(
+            f"LISA_CUDA_ARCHS is {value!r}; it takes numbers as in sm_<number>, separated by semicolons, such as "
+            f"{';'.join(Settings.cuda_archs)}. Unset it for these."
+        )
+    return archs
 
 
 def _choice(variable: str, allowed: tuple[str, ...], default: str | None) -> str | None:

@@ -7,7 +7,8 @@ The argument names of the two schemas are the whole wiring.  In the backward sch
 * ``needs`` (``bool[]``) tells which of the returned gradients are wanted,
 
 and each return is named ``grad_<input>``.  A backend may return an empty tensor for a gradient that is not needed.
-Ops are functional: no argument is mutated, no output aliases an input.
+Ops are functional: no argument is mutated, no output aliases an input.  The one exception is asked for by name: an op
+with ``overwritten="x"`` has a flag ``overwrite_x``, and where it is set backward writes the gradient over ``x``.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def define_op(
     backends: tuple[str, ...],
     check_values: Callable[[Mapping[str, Any]], None] | None = None,
     autocast: tuple[str, ...] = (),
+    overwritten: str | None = None,
 ) -> Op:
     """Register ``lisa::<name>_fwd`` and ``lisa::<name>_bwd`` and return the callable operator.
 
@@ -66,6 +68,9 @@ def define_op(
         backends: The backends this op has; the order of preference is ``config.BACKENDS``.
         check_values: Raises on bad values of CPU tensors, before a forward runs; gets the arguments by name.
         autocast: Inputs that follow the autocast dtype.
+        overwritten: An input that backward may write its gradient over, where the forward's input
+            ``overwrite_<overwritten>`` is true.  It adds ``lisa::<name>_bwd_overwrite``, which returns nothing and is
+            ``backward_overwriting`` in the backends.
 
     Raises:
         ValueError: The backward schema holds a name that is neither a gradient, an input nor an output.
@@ -76,7 +81,8 @@ def define_op(
     if backward is None:
         return Op(name, table, inputs, lambda *args: _as_tuple(fwd(*args)))
     bwd = _register(f"{name}_bwd", backward, fakes[1], table, "backward", None)
-    function, input_slots = _autograd_function(name, fwd, bwd)
+    over = _register_overwriting(name, backward, overwritten, table) if overwritten else None
+    function, input_slots = _autograd_function(name, fwd, bwd, over)
     cast_slots = tuple(inputs.index(n) for n in autocast)
 
     def apply(*args: Any) -> tuple[Tensor, ...]:
@@ -91,7 +97,9 @@ def define_op(
     return Op(name, table, inputs, apply)
 
 
-def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autograd.Function], tuple[int, ...]]:
+def _autograd_function(
+    name: str, fwd: Any, bwd: Any, over: _Overwriting | None
+) -> tuple[type[torch.autograd.Function], tuple[int, ...]]:
     """Return the autograd Function that ties both ops, and the positions of the differentiable inputs."""
     inputs, outputs = _names(fwd._schema.arguments), _names(fwd._schema.returns)
     wants, gives = _names(bwd._schema.arguments), _names(bwd._schema.returns)
@@ -112,16 +120,23 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
     saved_slots, const_slots = (tuple(values.index(n) for n in group) for group in (saved, consts))
     order = tuple(pool.index(n) for n in wants)
     input_slots = tuple(inputs.index(g.removeprefix("grad_")) for g in gives)
+    flag_slot = inputs.index(f"overwrite_{over.argument}") if over else None
 
     @once_differentiable
     def differentiate(ctx, *grads):
         needs = [ctx.needs_input_grad[i] for i in input_slots]
-        if any(grads[i] is None for i in graded_slots):
+        if all(grads[i] is None for i in graded_slots):
             return (None,) * len(inputs)
-        grads = tuple(grads[i].contiguous() for i in graded_slots)
-        have = grads + ctx.saved_tensors + ctx.consts + (needs,)
+        # Once: non-reentrant checkpointing recomputes them at the first look and refuses a second.
+        saved_tensors = ctx.saved_tensors
+        grads = tuple(
+            saved_tensors[0].new_zeros(shape, dtype=dtype) if grads[i] is None else grads[i].contiguous()
+            for i, (shape, dtype) in zip(graded_slots, ctx.graded, strict=True)
+        )
+        have = grads + saved_tensors + ctx.consts + (needs,)
         out = [None] * len(inputs)
-        results = _as_tuple(bwd(*[have[i] for i in order]))
+        run = over if ctx.overwrites else bwd
+        results = _as_tuple(run(*[have[i] for i in order]))
         for slot, need, result in zip(input_slots, needs, results, strict=True):
             out[slot] = result if need else None
         return tuple(out)
@@ -133,8 +148,10 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
             both = args + results
             ctx.save_for_backward(*[both[i] for i in saved_slots])
             ctx.consts = tuple(both[i] for i in const_slots)
+            ctx.graded = tuple((results[i].shape, results[i].dtype) for i in graded_slots)
+            ctx.overwrites = flag_slot is not None and args[flag_slot]
             # Else backward starts by filling zeros as large as the saved outputs, for gradients that nobody reads.
-            ctx.set_materialize_grads(len(graded_slots) > 1)
+            ctx.set_materialize_grads(False)
             if plain_slots:
                 ctx.mark_non_differentiable(*[results[i] for i in plain_slots])
             return results
@@ -150,6 +167,31 @@ def _autograd_function(name: str, fwd: Any, bwd: Any) -> tuple[type[torch.autogr
     return Function, input_slots
 
 
+@dataclasses.dataclass(frozen=True)
+class _Overwriting:
+    """The backward that writes over one of its arguments, called like the one that does not."""
+
+    argument: str
+    slot: int
+    op: Any
+
+    def __call__(self, *args: Any) -> Tensor:
+        target = args[self.slot]
+        self.op(*args)
+        # The op is no autograd kernel: without this a second backward would read a gradient where logits were.
+        torch.autograd.graph.increment_version(target)
+        return target.detach()
+
+
+def _register_overwriting(name: str, backward: str, argument: str, table: tuple[Backend, ...]) -> _Overwriting:
+    schema = backward.replace(f"Tensor {argument},", f"Tensor(a!) {argument},").rpartition("->")[0] + "-> ()"
+    op = _register(
+        f"{name}_bwd_overwrite", schema, lambda *args: None, table, "backward_overwriting", None,
+        extra={f"overwrite_{argument}": True},
+    )  # fmt: skip
+    return _Overwriting(argument, _names(op._schema.arguments).index(argument), op)
+
+
 def _register(
     name: str,
     schema: str,
@@ -157,13 +199,15 @@ def _register(
     backends: tuple[Backend, ...],
     direction: str,
     check_values: Callable[[Mapping[str, Any]], None] | None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Any:
+    """Define and implement one op; backends that are asked to refuse see ``extra`` beside the arguments."""
     _LIBRARY.define(name + schema)
     overload = getattr(torch.ops.lisa, name).default
     names = _names(overload._schema.arguments)
 
     def body(*args: Any) -> Any:
-        named = dict(zip(names, args, strict=True))
+        named = dict(zip(names, args, strict=True)) | (extra or {})
         device = next(a.device.type for a in args if isinstance(a, Tensor))
         if check_values is not None and device == "cpu":
             check_values(named)

@@ -72,6 +72,23 @@ def stream(tensor: Tensor) -> int:
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
 
 
+def call(op: str, direction: str, *args: Any, on: Tensor, cuda_args: tuple[Any, ...] = ()) -> Any:
+    """Return what a native op gives: ``<op>_<direction>`` on CPU tensors, ``<op>_cuda_<direction>`` on a GPU's.
+
+    Args:
+        op: Name of the op.
+        direction: ``"fwd"`` or ``"bwd"``.
+        args: Arguments of both.
+        on: One of the tensors.
+        cuda_args: What the CUDA op takes besides, before the stream.
+    """
+    if not (on.is_cuda or is_redirected()):
+        return getattr(torch.ops.lisa_C, f"{op}_{direction}")(*args)
+    # Kernels are launched on the current device, which must be that of the tensors.
+    with torch.cuda.device(on.device) if on.is_cuda else contextlib.nullcontext():
+        return getattr(ops(), f"{op}_cuda_{direction}")(*args, *cuda_args, stream(on))
+
+
 @contextlib.contextmanager
 def run_on(library: str) -> Iterator[None]:
     """Send calls of the CUDA backend to ``torch.ops.<library>`` while the block runs, CPU tensors included."""

@@ -44,6 +44,7 @@ TARGETS = {
         Target("interp", None, None, 32, 1 << 30),
     )
 }
+GPUS = tuple(target.name for target in TARGETS.values() if target.backend)
 
 
 def current_target(device: torch.device) -> Target:

@@ -121,9 +121,10 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 def name_outputs(outputs: Any) -> dict[str, Tensor]:
-    """Return what a public function returned as named tensors: one tensor, a tuple or a dataclass."""
+    """Return what a public function returned as named tensors: one tensor, a tuple or the tensors of a dataclass."""
     if isinstance(outputs, Tensor):
         return {"output": outputs}
     if dataclasses.is_dataclass(outputs):
-        return {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+        fields = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
+        return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     return {f"output {i}": output for i, output in enumerate(outputs)}

@@ -14,6 +14,8 @@ SOURCES = ("lisa_kernels", "lisa", "bench", "setup.py")
 WAITS = ("item", "tolist", "cpu", "nonzero", "masked_select", "bincount")
 # explain takes the arguments of another function, whatever they are.
 FORWARDS_ALL = ("explain",)
+# They make inputs and judge, on the CPU.
+TESTS_ONLY = ("reference.py", "spec.py", "problems.py", "option_cases.py")
 
 
 def environment_reads(module):
@@ -81,11 +83,11 @@ def test_only_tl_math_multiplies_tiles():
 
 
 def test_host_code_never_waits_for_the_device():
-    """``reference.py`` and ``spec.py`` are exempt: slow by design, and for tests.
+    """What tests alone use is exempt: slow by design.
 
     Checks of CPU values wait for nothing; they live in ``core/checks.py``, which looks at CPU tensors only.
     """
-    files = [path for path in python_files("lisa_kernels/ops") if path.name not in ("reference.py", "spec.py")]
+    files = [path for path in python_files("lisa_kernels/ops") if path.name not in TESTS_ONLY]
     assert files
     assert not found(host_waits, files)
 

@@ -28,9 +28,9 @@ def rows_of(backend, level="quick", **options):
 
 @pytest.fixture(autouse=True)
 def specimen_is_an_op(monkeypatch):
-    """The op's CUDA sources are found where the package's own are looked for."""
-    folder = pathlib.Path(triton_impl.__file__).parent
-    monkeypatch.setattr(ops, "op_sources", lambda: (folder / "swiglu.cu",))
+    """The op's CUDA sources are found where the package's own are looked for, beside those."""
+    source, packages = pathlib.Path(triton_impl.__file__).with_name("swiglu.cu"), ops.op_sources
+    monkeypatch.setattr(ops, "op_sources", lambda: (*packages(), source))
 
 
 @needs_triton

@@ -6,6 +6,7 @@ import torch
 from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.testing import guard_inputs, make_inputs, poisoned_allocations, same_bits
 from lisa_kernels.testing.subject import name_outputs
+from tests.contract.layouts import float_inputs, inside_larger, reversed_order
 
 
 def test_guarded_inputs_are_equal_and_lie_between_margins():
@@ -39,25 +40,15 @@ def test_settings_come_back_after_an_error():
 
 
 def test_transposed_and_sliced_inputs_give_the_values_of_contiguous_ones(spec, backend):
-    """Every differentiable input in reversed memory order, and inside a larger tensor of NaN."""
+    """Every floating-point input in reversed memory order, and inside a larger tensor of NaN."""
     for case in spec.cases:
         kwargs = make_inputs(spec, case, spec.dtypes[0])
+        assert float_inputs(kwargs)
         with use_backend(backend):
             expected = name_outputs(spec.function(**kwargs))
-            for lay_out in (_reversed_order, _inside_larger):
-                changed = kwargs | {name: lay_out(kwargs[name]) for name in spec.differentiable}
+            for lay_out in (reversed_order, inside_larger):
+                changed = kwargs | {name: lay_out(value) for name, value in float_inputs(kwargs).items()}
                 got = name_outputs(spec.function(**changed))
                 assert all(same_bits(got[name], expected[name]) for name in expected), (
                     f"{case.name}: {lay_out.__name__}"
                 )
-
-
-def _reversed_order(tensor):
-    dims = tuple(reversed(range(tensor.dim())))
-    return tensor.permute(dims).contiguous().permute(dims)
-
-
-def _inside_larger(tensor):
-    large = torch.full([2 * size + 3 for size in tensor.shape], float("nan"), dtype=tensor.dtype)
-    inside = large[tuple(slice(1, 1 + 2 * size, 2) for size in tensor.shape)]
-    return inside.copy_(tensor)

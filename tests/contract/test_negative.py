@@ -19,6 +19,10 @@ PLAIN = Case("planted", SIZES, {"reduction": "none"})
 NAN = Case("planted, NaN", SIZES, {"reduction": "none"}, "nan")
 SHORT = Case("planted, short", SIZES, {"reduction": "none"}, "short")
 TRANSPOSED = Case("planted, transposed", SIZES, {"reduction": "none"}, "transposed")
+# Where these stand among the arguments of backward.
+LOGITS, ROW_MAX, LOG_SUM, STAR_ROWS = 3, 6, 7, 9
+# And these among those of forward.
+LENGTHS, LOG_PRIORS, STAR_PENALTY = 2, 4, 7
 right_forward, right_backward = reference.forward, reference.backward
 
 
@@ -90,20 +94,20 @@ def backward_that_varies(*args):
     return torch.where(torch.rand(grad.shape) < 0.5, grad, grad * (1 + torch.finfo(torch.float32).eps))
 
 
-def backward_with_noise_in_padding(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest):
-    grad = right_backward(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest)
+def backward_with_noise_in_padding(*args):
+    grad, log_sum = right_backward(*args), args[LOG_SUM]
     return torch.where((log_sum == float("inf"))[:, :, None], 1e-12, grad)
 
 
-def backward_with_nan_in_padding(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest):
-    grad = right_backward(grad_loss, logits, targets, target_lengths, row_max, log_sum, *rest)
+def backward_with_nan_in_padding(*args):
+    grad, log_sum = right_backward(*args), args[LOG_SUM]
     return torch.where((log_sum == float("inf"))[:, :, None], float("nan"), grad)
 
 
-def backward_that_leaves_an_element(grad_loss, logits, *rest):
-    grad = torch.empty_like(logits)
+def backward_that_leaves_an_element(*args):
+    grad = torch.empty_like(args[LOGITS])
     grad.flatten()[:0].zero_()
-    grad[:, :, 1:] = right_backward(grad_loss, logits, *rest)[:, :, 1:]
+    grad[:, :, 1:] = right_backward(*args)[:, :, 1:]
     return grad
 
 
@@ -118,11 +122,56 @@ class StaleForward:
         results = right_forward(*args)
         # A call without gradient saves nothing.
         if args[-1]:
-            self.saved = results[1:]
+            self.saved = results[3:]
         return results
 
-    def backward(self, grad_loss, logits, targets, target_lengths, row_max, log_sum, occupancy, *rest):
-        return right_backward(grad_loss, logits, targets, target_lengths, *self.saved, *rest)
+    def backward(self, *args):
+        return right_backward(*args[:ROW_MAX], *self.saved, *args[ROW_MAX + len(self.saved) :])
+
+
+def forward_without_penalty(*args):
+    return right_forward(*args[:STAR_PENALTY], 0.0, *args[STAR_PENALTY + 1 :])
+
+
+def forward_without_priors(*args):
+    return right_forward(*args[:LOG_PRIORS], None, *args[LOG_PRIORS + 1 :])
+
+
+def forward_with_priors_on_blank_alone(*args):
+    priors = args[LOG_PRIORS].clone()
+    priors[1:] = 0
+    return right_forward(*args[:LOG_PRIORS], priors, *args[LOG_PRIORS + 1 :])
+
+
+def forward_with_entropy_of_padding(*args):
+    loss, entropy, *rest = right_forward(*args)
+    return loss, entropy + (args[0].shape[0] - args[LENGTHS]) * 1e-3, *rest
+
+
+def forward_with_the_divergence_the_other_way(*args):
+    loss, entropy, consistency, *rest = right_forward(*args)
+    return loss, entropy, consistency.roll(len(consistency) // 2), *rest
+
+
+def forward_with_terms_of_an_infeasible_view(*args):
+    loss, entropy, consistency, row_max, log_sum, *rest = right_forward(*args)
+    without_alignment = (log_sum == float("inf")).all(0)
+    return loss, torch.where(without_alignment, 1.0, entropy), consistency, row_max, log_sum, *rest
+
+
+def backward_without_the_star_s_share(*args):
+    args = list(args)
+    args[STAR_ROWS] = args[STAR_ROWS].clone()
+    args[STAR_ROWS][1] = -float("inf")
+    return right_backward(*args)
+
+
+def backward_without_entropy(grad_loss, grad_entropy, *rest):
+    return right_backward(grad_loss, torch.zeros_like(grad_entropy), *rest)
+
+
+def backward_with_the_other_view_s_upstream(grad_loss, grad_entropy, grad_consistency, *rest):
+    return right_backward(grad_loss, grad_entropy, grad_consistency.roll(len(grad_consistency) // 2), *rest)
 
 
 STALE = StaleForward()
@@ -150,6 +199,19 @@ BACKWARDS = [
     (backward_that_is_always_contiguous, TRANSPOSED, "strides of gradients"),
 ]
 
+# Each option: the spec's own case that must see the fault.
+OF_OPTIONS = [
+    (forward_without_penalty, "star between, star=-1, star_penalty=0.7, C=9", "output"),
+    (forward_without_priors, "priors, C=40", "output"),
+    (forward_with_priors_on_blank_alone, "priors, C=9", "output"),
+    (forward_with_entropy_of_padding, "entropy, C=9", "output"),
+    (forward_with_the_divergence_the_other_way, "lengths of views differ", "output"),
+    (forward_with_terms_of_an_infeasible_view, "one view is short", "output"),
+    (backward_without_the_star_s_share, "star at both ends", "grad_logits"),
+    (backward_without_entropy, "entropy, C=9", "grad_logits"),
+    (backward_with_the_other_view_s_upstream, "lengths of views differ", "grad_logits"),
+]
+
 
 def failed_checks(case, dtype=torch.float32):
     return {
@@ -173,6 +235,37 @@ def test_a_wrong_forward_is_caught(monkeypatch, wrong, case, check):
 def test_a_wrong_backward_is_caught(monkeypatch, wrong, case, check):
     monkeypatch.setattr(reference, "backward", wrong)
     assert check in failed_checks(case)
+
+
+def case_of(start):
+    (case,) = [case for case in SPEC.edges if case.name.startswith(start)]
+    return case
+
+
+@pytest.mark.parametrize(("wrong", "start", "check"), OF_OPTIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_wrong_option_is_caught(monkeypatch, wrong, start, check):
+    case = case_of(start)
+    assert not failed_checks(case)
+    monkeypatch.setattr(reference, "forward" if wrong.__name__.startswith("forward") else "backward", wrong)
+    assert check in failed_checks(case)
+
+
+def test_a_star_that_may_follow_a_star_at_once_is_caught(monkeypatch):
+    """Planted in the trellis: neighbouring stars as two labels that differ."""
+    right = reference.build_trellis
+
+    def with_skips(*args, **options):
+        trellis = right(*args, **options)
+        trellis.can_skip[:, 3::2] = True
+        return trellis
+
+    def planted(*args):
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(reference, "build_trellis", with_skips)
+            return right_forward(*args)
+
+    monkeypatch.setattr(reference, "forward", planted)
+    assert "output" in failed_checks(case_of("stars alone"))
 
 
 def test_a_stale_saved_tensor_is_caught(monkeypatch):

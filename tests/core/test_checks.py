@@ -39,6 +39,14 @@ BAD = [
         ValueError,
         "f: x[0] is -1; it takes 0 to 2, classes.",
     ),
+    (
+        lambda: checks.check_finite("f", "x", torch.tensor([[1.0, 2.0], [float("inf"), 0.0]]), "Give a floor."),
+        ValueError,
+        "f: x[1, 0] is inf; it takes finite numbers. Give a floor.",
+    ),
+    (lambda: checks.check_number("f", "a", True), TypeError, "f: a is True (bool); it takes a number."),
+    (lambda: checks.check_number("f", "a", X), TypeError, "f: a is Tensor; it takes a number."),
+    (lambda: checks.check_number("f", "a", float("nan")), ValueError, "f: a is nan; it takes a finite number."),
 ]  # fmt: skip
 
 
@@ -60,4 +68,7 @@ def test_good_values_pass():
     checks.check_integer("f", "n", -3)
     checks.check_value("f", "n", 0, 0, 1, "")
     checks.check_range("f", "x", torch.tensor([0, 2]), 0, 2, "")
+    checks.check_finite("f", "x", X)
+    checks.check_number("f", "a", -1)
+    checks.check_number("f", "a", 0.5)
     checks.check_range("f", "x", torch.zeros(0, dtype=torch.int64), 0, 0, "")

@@ -5,7 +5,7 @@ import pytest
 from lisa_kernels.core import config
 from lisa_kernels.core.config import Settings, read_settings
 
-VARIABLES = ("LISA_BACKEND", "LISA_CPU_CAPABILITY", "LISA_BUILD", "CXX", "TRITON_INTERPRET")
+VARIABLES = ("LISA_BACKEND", "LISA_CPU_CAPABILITY", "LISA_BUILD", "LISA_CUDA_ARCHS", "CXX", "TRITON_INTERPRET")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _clean(monkeypatch):
 
 
 def test_defaults_without_any_variable():
-    assert read_settings() == Settings(None, None, "auto", None, False)
+    assert read_settings() == Settings(None, None, "auto", ("80", "90a", "100a"), None, False)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def test_defaults_without_any_variable():
         ("LISA_BACKEND", "reference", "backend", "reference"),
         ("LISA_CPU_CAPABILITY", "avx2", "cpu_capability", "avx2"),
         ("LISA_BUILD", "none", "build", "none"),
+        ("LISA_CUDA_ARCHS", "90a; 120", "cuda_archs", ("90a", "120")),
         ("CXX", "ccache g++", "compiler", "ccache g++"),
         ("TRITON_INTERPRET", "1", "interpret", True),
         ("TRITON_INTERPRET", "0", "interpret", False),

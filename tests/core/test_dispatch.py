@@ -38,6 +38,7 @@ def _module(name, **functions):
 
 
 sys.modules[PACKAGE] = types.ModuleType(PACKAGE)
+sys.modules[f"{PACKAGE}.several"] = types.ModuleType(f"{PACKAGE}.several")
 _module("reference", forward=_forward, backward=_backward)
 # Refuses by its own limit: the factor.
 _module(
@@ -50,6 +51,33 @@ FAKES = (lambda x, y, factor: (x.new_empty(x.shape), y.new_empty(y.shape)), lamb
 PLANTED = define_op(
     "planted", package=PACKAGE, forward=FORWARD, backward=BACKWARD, fakes=FAKES, backends=("cpu", "reference"),
     autocast=("x",),
+)  # fmt: skip
+
+
+def _backward_of_several(grad_a, grad_b, x, needs):
+    calls.append(("grads", grad_a.shape, grad_b.shape))
+    return grad_a + 2 * x * grad_b
+
+
+def _overwriting_of_several(grad_a, grad_b, x, needs):
+    x.copy_(_backward_of_several(grad_a, grad_b, x, needs))
+
+
+# Two outputs with a gradient beside a large saved one; `y` may be None; the gradient may be written over x.
+_module(
+    "several.reference",
+    forward=lambda x, y, overwrite_x: (x.sum(0), x.square().sum(0), x.clone()),
+    backward=_backward_of_several,
+    backward_overwriting=_overwriting_of_several,
+    refuse=lambda named: calls.append(("asked", named.get("overwrite_x"))),
+)
+SEVERAL = define_op(
+    "planted_several", package=f"{PACKAGE}.several",
+    forward="(Tensor x, Tensor? y, bool overwrite_x) -> (Tensor a, Tensor b, Tensor kept)",
+    backward="(Tensor grad_a, Tensor grad_b, Tensor x, bool[] needs) -> (Tensor grad_x)",
+    fakes=(lambda x, y, o: (x.new_empty(x.shape[1:]), x.new_empty(x.shape[1:]), x.new_empty(x.shape)),
+           lambda a, b, x, needs: torch.empty_like(x)),
+    backends=("reference",), overwritten="x",
 )  # fmt: skip
 
 
@@ -129,6 +157,35 @@ def test_outputs_without_gradient_in_the_schema_are_not_differentiable():
     out, kept = PLANTED(*tensors(), 2.0)
     assert out.requires_grad
     assert not kept.requires_grad
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1)])
+def test_an_output_that_nobody_uses_has_an_upstream_gradient_of_zeros(used):
+    """Of its own shape: never one as large as what is saved."""
+    x = tensors()[0]
+    outputs = SEVERAL(x, None, False)
+    sum(outputs[i].sum() for i in used).backward()
+    assert torch.equal(x.grad, (0 in used) * torch.ones_like(x) + (1 in used) * 2 * x)
+    assert ("grads", (4,), (4,)) in calls
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_gradient_is_written_over_its_input_only_where_asked(overwrite):
+    leaf = tensors()[0]
+    x = leaf * 1.0
+    before = x.detach().clone()
+    SEVERAL(x, None, overwrite)[1].sum().backward(retain_graph=True)
+    assert torch.equal(leaf.grad, 2 * before)
+    assert torch.equal(x.detach(), 2 * before if overwrite else before)
+    assert (("asked", True) in calls) == overwrite
+
+
+def test_a_second_backward_sees_that_its_input_was_overwritten():
+    x = tensors()[0] * 1.0
+    out = SEVERAL(x, None, True)[1].sum()
+    out.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
 
 
 def test_autocast_casts_the_named_inputs_and_is_off_inside():

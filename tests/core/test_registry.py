@@ -17,7 +17,7 @@ def test_ops_are_found_and_selected_by_folder_or_function():
 
 
 def test_a_spec_is_complete(spec):
-    assert 1 <= len(spec.cases) <= 6, "small cases are run by every test: few"
+    assert 1 <= len(spec.cases) <= 8, "small cases are run by every test: few"
     assert spec.edges
     assert spec.bad_inputs
     assert spec.bench
@@ -26,9 +26,13 @@ def test_a_spec_is_complete(spec):
     assert all(spec.depth(case) >= 0 for case in (*spec.cases, *spec.edges, *spec.full))
     for case in spec.cases:
         read, written = spec.traffic(make_inputs(spec, case, spec.dtypes[0]))
-        assert read.numel() == written.numel()
+        assert read.numel()
+        # Without a backward there is nothing to copy: what is written has a size of its own.
+        assert read.numel() == written.numel() or not spec.differentiable
         assert spec.flops(case) > 0
-        assert all(count > 0 for count in spec.bytes(case, spec.dtypes[0]))
+        forward, backward = spec.bytes(case, spec.dtypes[0])
+        assert forward > 0
+        assert (backward > 0) == bool(spec.differentiable)
 
 
 def test_inputs_repeat_and_depend_on_the_seed(spec):
@@ -36,7 +40,7 @@ def test_inputs_repeat_and_depend_on_the_seed(spec):
     one, two, other = (make_inputs(spec, case, spec.dtypes[0], seed=seed) for seed in (0, 0, 1))
     tensors = [name for name, value in one.items() if isinstance(value, torch.Tensor)]
     assert all(same_bits(one[name], two[name]) for name in tensors)
-    assert not all(same_bits(one[name], other[name]) for name in spec.differentiable)
+    assert not any(same_bits(one[name], other[name]) for name in tensors if one[name].dtype.is_floating_point)
 
 
 def test_generators_differ_by_case(spec):

@@ -42,12 +42,25 @@ def test_transcribe_takes_several_files_and_one_step(trained, clip, tone, capsys
     assert [line.split("\t")[0] for line in lines] == [str(clip), str(other)]
 
 
+def test_align_prints_every_word_with_its_time(trained, clip, capsys):
+    assert main(["align", str(trained), str(clip), "a b"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split("\t") == ["from, s", "to, s", "mean log-probability", "word"]
+    starts, ends, _, words = zip(*(row.split("\t") for row in rows), strict=True)
+    assert words == ("a", "b")
+    assert 0 <= float(starts[0]) < float(ends[0]) < float(starts[1]) < float(ends[1])
+
+
+def test_align_explains_a_text_that_has_other_characters(trained, clip, capsys):
+    assert "holds ['7']" in error_of(capsys, "align", trained, clip, "at 7")
+
+
 def test_help_names_the_verbs(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     output = capsys.readouterr().out
-    assert all(verb in output for verb in ("data", "train", "eval", "transcribe", "demo"))
+    assert all(verb in output for verb in ("data", "train", "eval", "transcribe", "align", "demo"))
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback(start, trained, clip):

@@ -10,6 +10,7 @@ from lisa.builders import build_model, preset
 from lisa.cli import main
 from lisa.compare import judge
 from lisa.synthetic import NOTE, samples
+from lisa.tasks.alignment import Span
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def test_page_has_every_part_and_no_outside_resource(page):
     for part in (
         "Error rates",
         "Three held-out clips",
-        "Where the characters are",
+        "Where the words are",
         "The same training steps",
     ):
         assert part in html
@@ -32,6 +33,16 @@ def test_page_has_every_part_and_no_outside_resource(page):
     assert html.count("data:audio/flac;base64,") == 3
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+
+
+def test_words_of_the_first_clip_stand_in_order_with_their_times(page):
+    html = page.read_text()
+    said = re.search(r"</audio></td>\s*<td>(.*?)<br>", html).group(1)
+    section = html[html.index("<h2>Where the words") : html.index("<h2>Training")]
+    rows = re.findall(r"<tr><td>(\S+)</td><td class=\"n\">([\d.]+)</td><td class=\"n\">([\d.]+)</td>", section)
+    assert [word for word, _, _ in rows] == said.split()
+    times = [float(time) for _, start, end in rows for time in (start, end)]
+    assert times == sorted(times)
 
 
 def test_every_error_rate_of_made_up_data_says_so(page):
@@ -109,8 +120,5 @@ def test_occupancy_is_a_distribution_at_every_frame_and_holds_the_text():
     assert occupied[:, sorted(set(encode(clip.text)))].sum() > len(clip.text) - 1e-2
 
 
-def test_peaks_are_in_the_order_of_the_text_even_for_repeated_characters():
-    occupied = torch.zeros(8, 29)
-    for frame, character in ((1, "a"), (3, "b"), (5, "a"), (6, "b")):
-        occupied[frame, 3 + "ab".index(character)] = 1.0
-    assert figures._peaks(occupied, "abab") == [(1, "a"), (3, "b"), (5, "a"), (6, "b")]
+def test_alignment_is_drawn_for_a_clip_of_one_frame_and_one_character():
+    assert figures.alignment(torch.zeros(4, 8), torch.zeros(1, 29), [Span("a", 0.0, 0.04, -1.0)])

@@ -1,9 +1,9 @@
-"""The character codec and the CTC collapse."""
+"""The character codec."""
 
 import pytest
 
 from lisa.errors import InputError
-from lisa.text import BLANK, CHARACTERS, CLASSES, collapse, decode, encode
+from lisa.text import BLANK, CHARACTERS, CLASSES, decode, encode
 
 
 def test_decoding_undoes_encoding():
@@ -15,14 +15,6 @@ def test_every_character_has_a_class_of_its_own_and_none_is_the_blank():
     classes = encode(CHARACTERS)
     assert sorted(classes) == list(range(1, CLASSES))
     assert BLANK not in classes
-
-
-@pytest.mark.parametrize(
-    ("path", "labels"),
-    [([], []), ([0, 0], []), ([3, 3, 0, 3], [3, 3]), ([5, 5, 6, 6, 0, 0, 6], [5, 6, 6])],
-)
-def test_collapse_merges_repeats_before_it_drops_blanks(path, labels):
-    assert collapse(path) == labels
 
 
 def test_unknown_character_is_named():

@@ -1,5 +1,6 @@
 """What the build promises: portable objects, a choice at run time, an import without it."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import torch
 import lisa_kernels
 from lisa_kernels.core import native
 from lisa_kernels.core.config import read_settings
+from lisa_kernels.testing.cuda.toolchain import why_no_nvcc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 needs_native = pytest.mark.skipif(native.module() is None, reason=f"needs the native extension: {native.why_not()}")
@@ -88,10 +90,13 @@ def test_baseline_objects_hold_no_wide_instruction():
 def test_no_torch_header_outside_the_bindings():
     """Kernels that include torch compile in minutes instead of seconds, and cannot be run without it."""
     for path in [*(ROOT / "csrc/core").iterdir(), *(ROOT / "csrc/ops").glob("*/*")]:
-        if not path.name.endswith("_bind.cpp"):
-            text = path.read_text()
-            assert "<ATen" not in text, path
-            assert "<torch" not in text, path
+        # What bindings share.
+        if path == ROOT / "csrc/core/tensor.h" or path.name.endswith(("_bind.h", "_bind.cpp", "_bind_cuda.cpp")):
+            continue
+        text = path.read_text()
+        assert "<ATen" not in text, path
+        assert "<torch" not in text, path
+        assert "core/tensor.h" not in text, path
 
 
 def test_sources_ask_for_no_native_architecture():
@@ -102,3 +107,39 @@ def test_sources_ask_for_no_native_architecture():
 def test_a_build_that_was_asked_for_is_there():
     """With LISA_BUILD=cpu, as in CI, tests of the native kernels must not skip."""
     assert read_settings().build != "cpu" or native.module() is not None, native.why_not()
+
+
+@pytest.mark.parametrize(
+    ("value", "archs"), [(None, ("80", "90a", "100a")), ("90a", ("90a",)), ("80; 120", ("80", "120"))]
+)
+def test_the_architectures_of_the_cuda_build_are_a_setting(value, archs):
+    code = "from lisa_kernels.core.config import read_settings; print(*read_settings().cuda_archs)"
+    env = {"PATH": "/usr/bin:/bin"} | ({"LISA_CUDA_ARCHS": value} if value else {})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT, check=True)
+    assert tuple(done.stdout.split()) == archs
+
+
+def test_an_architecture_that_is_none_is_refused():
+    code = "from lisa_kernels.core.config import read_settings; read_settings()"
+    env = {"PATH": "/usr/bin:/bin", "LISA_CUDA_ARCHS": "sm_90"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
+    assert "LISA_CUDA_ARCHS is 'sm_90'; it takes numbers as in sm_<number>" in done.stderr
+
+
+@pytest.mark.prove
+@pytest.mark.skipif(why_no_nvcc() is not None, reason=f"needs nvcc: {why_no_nvcc()}")
+def test_the_cuda_build_links_and_imports_beside_a_cpu_build_of_torch(tmp_path):
+    """No file of it includes anything of torch's CUDA side."""
+    environment = {**os.environ, "LISA_BUILD": "cuda", "LISA_CUDA_ARCHS": "80"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "-b", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    code = (
+        "import importlib.util, pathlib, sys, torch\n"
+        f"path = next(pathlib.Path({str(tmp_path)!r}).glob('lisa_kernels/_C*.so'))\n"
+        "spec = importlib.util.spec_from_file_location('lisa_kernels._C', path)\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(module.build_info()['cuda'], hasattr(torch.ops.lisa_C, 'ctc_loss_cuda_fwd'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["80", "True"]

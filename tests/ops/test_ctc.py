@@ -11,18 +11,10 @@ import lisa_kernels
 from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc import reference
 from lisa_kernels.testing import assert_matches, make_inputs, same_bits
-from lisa_kernels.testing.plan import unavailable
 from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem
 
 SPEC = select(["ctc_loss"])[0]
-BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
 INF = float("inf")
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, single_thread):
-    with lisa_kernels.use_backend(request.param):
-        yield request.param
 
 
 def collapse(path, blank):

@@ -9,57 +9,30 @@ from bench.memory import peak_bytes
 from lisa_kernels.core.registry import select
 from lisa_kernels.ops.ctc import reference
 from lisa_kernels.testing import assert_matches, make_inputs, same_bits
-from lisa_kernels.testing.plan import unavailable
+from lisa_kernels.testing.subject import cpu_threads
+from tests.ops.backends import BACKENDS, needs_cpu
+from tests.ops.ctc_faults import FAULTS, check_loss
 from tests.ops.ctc_problems import gradient, random_logits, random_targets, small_problem
 
 SPEC = select(["ctc_loss"])[0]
-BACKENDS = [name for name in ("cpu", "reference") if unavailable(SPEC, name, torch.device("cpu")) is None]
-NEEDS_CPU = "needs the native extension: reinstall where a C++ compiler is in PATH"
-FAULTS = {
-    "label beyond the classes": {"targets": torch.tensor([[1, 2, 3], [2, 9, 1]])},
-    "negative label": {"targets": torch.tensor([[1, 2, 3], [2, -7, 1]])},
-    "more frames than T": {"logit_lengths": torch.tensor([8, 9])},
-    "negative frames": {"logit_lengths": torch.tensor([8, -1])},
-    "more labels than S": {"target_lengths": torch.tensor([3, 4])},
-    "negative labels": {"target_lengths": torch.tensor([3, -1])},
-}
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, single_thread):
-    with lisa_kernels.use_backend(request.param):
-        yield request.param
 
 
 def kernel(name):
-    """Forward and backward below the check of values: what a GPU, which cannot raise, would do."""
+    """The backend below the check of values: what a GPU, which cannot raise, would do."""
     if name == "reference":
-        return reference.forward, reference.backward
+        return reference
     from lisa_kernels.ops.ctc import native_impl
 
-    return native_impl.forward, native_impl.backward
+    return native_impl
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_fault_in_the_values_gives_nan_for_its_utterance_only(name, fault):
-    logits, targets, frames, labels = small_problem()
-    arguments = {"targets": targets, "logit_lengths": torch.tensor(frames), "target_lengths": torch.tensor(labels)}
-    forward, backward = kernel(name)
-    results = []
-    for changed in (arguments, arguments | FAULTS[fault]):
-        targets, frames, labels = changed.values()
-        loss, *saved = forward(logits, targets, frames, labels, 0, False, True)
-        results.append((loss, backward(torch.ones(2), logits, targets, labels, *saved, 0, [True])))
-    (clean, clean_grad), (loss, grad) = results
-    assert loss[1].isnan()
-    # No frame lies within a negative length: like padding, all get gradient 0.
-    assert (grad[:, 1] == 0).all() if fault == "negative frames" else grad[:, 1].isnan().any()
-    assert same_bits(loss[0], clean[0])
-    assert same_bits(grad[:, 0], clean_grad[:, 0])
+    check_loss(kernel(name), fault)
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 @pytest.mark.parametrize("case", SPEC.cases, ids=lambda case: case.name)
 @pytest.mark.parametrize(("before", "after"), [("reference", "cpu"), ("cpu", "reference")])
 def test_saved_tensors_mean_the_same_in_every_backend(case, before, after):
@@ -91,7 +64,7 @@ def accuracy_problem(kind, frames):
     return logits, targets, torch.full((2,), frames), torch.full((2,), labels)
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 @pytest.mark.parametrize("kind", ["random", "scaled", "peaked"])
 @pytest.mark.parametrize("frames", [500, 2000, 8000, pytest.param(16_000, marks=pytest.mark.slow)])
 def test_gradient_keeps_the_promise_on_long_audio(kind, frames):
@@ -106,21 +79,17 @@ def test_gradient_keeps_the_promise_on_long_audio(kind, frames):
     assert_matches(got[0], expected[0], depth=frames, name="loss")
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 @pytest.mark.parametrize("shape", [(2000, 1, 12, 900), (2000, 3, 2000, 900)], ids=["by class", "by position"])
 def test_recomputed_states_give_the_same_bits_on_any_number_of_threads(shape):
     """Beyond 512 KiB a direction recomputes its states from checkpoints, and few utterances split by direction."""
     frames, batch, classes, labels = shape
     logits, targets = random_logits(frames, batch, classes, dtype=torch.float32), random_targets(classes, batch, labels)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 4):
-            torch.set_num_threads(count)
-            with lisa_kernels.use_backend("cpu"):
-                run = lambda x: lisa_kernels.ctc_loss(x, targets, [frames] * batch, [labels] * batch)  # noqa: E731
-                results.append(gradient(logits, run))
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for count in (1, 2, 4):
+        with cpu_threads(count), lisa_kernels.use_backend("cpu"):
+            run = lambda x: lisa_kernels.ctc_loss(x, targets, [frames] * batch, [labels] * batch)  # noqa: E731
+            results.append(gradient(logits, run))
     for loss, grad in results[1:]:
         assert same_bits(loss, results[0][0])
         assert same_bits(grad, results[0][1])
@@ -131,7 +100,7 @@ def test_recomputed_states_give_the_same_bits_on_any_number_of_threads(shape):
     assert_matches(results[0][1], expected[1], depth=4 * frames)
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 def test_no_tensor_as_large_as_the_logits_beyond_logits_and_gradient():
     """At C = 2000 and S = 30 forward holds a tenth of the logits at the most, and backward the gradient."""
     logits, targets = random_logits(200, 8, 2000, dtype=torch.float32).requires_grad_(), random_targets(2000, 8, 30)
@@ -146,7 +115,7 @@ def test_no_tensor_as_large_as_the_logits_beyond_logits_and_gradient():
     assert dense <= peak["bwd"] < 1.1 * dense
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])
 @pytest.mark.parametrize("labels", [1, 40_000])
@@ -181,7 +150,7 @@ def test_finite_logits_of_any_size_give_a_finite_loss(backend):
     assert grad.abs().max() > 0
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 def test_labels_changed_behind_torch_after_forward_stay_within_bounds():
     """A numpy buffer that is filled again does not move the version counter that autograd looks at."""
     logits, targets, frames, labels = small_problem()
@@ -193,12 +162,12 @@ def test_labels_changed_behind_torch_after_forward_stay_within_bounds():
     assert grad.isfinite().all()
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason=NEEDS_CPU)
+@needs_cpu
 def test_targets_of_another_batch_are_refused_below_the_public_check():
     logits, _, frames, labels = small_problem()
-    rest = torch.ones(1, 3, dtype=torch.long), torch.tensor(frames), torch.tensor(labels), 0, False, True
+    rest = torch.ones(1, 3, dtype=torch.long), torch.tensor(frames), torch.tensor(labels)
     with pytest.raises(ValueError, match="targets has 1 rows; it takes N = 2"):
-        torch.ops.lisa_C.ctc_loss_fwd(logits, *rest)
+        torch.ops.lisa_C.ctc_loss_fwd(logits, *rest, None, 0, None, 0.0, False, False, False, True)
 
 
 def test_a_gradient_penalty_on_a_plain_loss_raises(backend):

@@ -1,8 +1,6 @@
-// Parameters of the CTC kernels.  No torch header.
+// Parameters of the CPU kernels.  No torch header.
 #pragma once
-#include <cstdint>
-
-#include "../../core/dtype.h"
+#include "ctc_parameters.h"
 
 namespace lisa {
 
@@ -12,45 +10,21 @@ struct CtcMemory {
   int64_t walk;    // states of an utterance
 };
 
-// What forward and backward share.  Pointers are to contiguous arrays unless strides are given.
-struct CtcProblem {
-  const void* logits;  // [T, N, C], any strides with dense classes
-  Dtype dtype;
-  int64_t stride_t, stride_n;  // of logits, in elements
-  int64_t frames, batch, classes;
-
-  const void* targets;  // [N, S], or [sum of lengths] concatenated
-  bool targets_are_int32;
+struct CtcProblem : CtcLossInputs {
   const int64_t* target_offsets;  // [N], first label of each utterance
   const int64_t* target_ends;     // [N], one past the last label it may have
-  const int64_t* target_lengths;  // [N]
-  int64_t target_count;           // labels in `targets`
-  int64_t blank;
-  // Occupancies are stored for each class of each frame instead of for each position of the target.
-  bool by_class;
-
-  // float, or double for double logits:
-  void* row_max;    // [T, N]
-  void* log_sum;    // [T, N]; +inf: the row's gradient is 0; NaN: it is NaN
-  void* occupancy;  // T rows of each utterance, see occupancy_offset
 };
 
-struct CtcForward {
+struct CtcForward : CtcForwardCall {
   CtcProblem problem;
-  const int64_t* logit_lengths;  // [N]
-  void* loss;                    // [N]
-  bool zero_infinity;
-  bool save;  // whether occupancy is wanted
+  void* row_divergence;  // [T, N], scratch; null without consistency
   // 64-byte aligned, as laid out by Schedule in ctc_cpu.cpp.
   char* scratch;
 };
 
-struct CtcBackward {
+struct CtcBackward : CtcBackwardCall {
   CtcProblem problem;
-  const void* grad_loss;  // [N]
-  void* grad_logits;      // [T, N, C], any strides with dense classes
-  int64_t grad_stride_t, grad_stride_n;
-  char* scratch;      // a row for each thread, `row_bytes` apart, 64-byte aligned
+  char* scratch;      // two rows for each thread, `row_bytes` apart, 64-byte aligned
   int64_t row_bytes;  // at least C values of the computation's type
 };
 
@@ -64,10 +38,12 @@ static inline int64_t occupancy_offset(const CtcProblem& p, int64_t n) {
   return p.frames * (p.by_class ? n * p.classes : p.target_offsets[n] + n);
 }
 
+// The other view of an utterance, where the second half of a batch holds other views of the first.
+static inline int64_t partner_of(const CtcProblem& p, int64_t n) { return (n + p.batch / 2) % p.batch; }
+
 // One past the last entry of an utterance's rows.
 static inline int64_t occupancy_end(const CtcProblem& p, int64_t n) {
-  if (n + 1 < p.batch) return occupancy_offset(p, n + 1);
-  return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch);
+  return n + 1 < p.batch ? occupancy_offset(p, n + 1) : occupancy_size(p);
 }
 
 // Each capability's build of ctc_cpu.cpp has these.

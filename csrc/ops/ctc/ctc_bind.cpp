@@ -1,21 +1,24 @@
 // at::Tensor -> parameters, and the choice of the capability's build.  Light ATen headers only.
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <tuple>
-#include <vector>
+#include <optional>
 
 #include "../../core/capability.h"
 #include "ctc.h"
+#include "ctc_loss_bind.h"
 
 namespace {
 using lisa::CtcBackward;
 using lisa::CtcForward;
+using lisa::CtcOutputs;
+using lisa::CtcPlaces;
 using lisa::CtcProblem;
-using lisa::Dtype;
+using lisa::CtcSaved;
+using lisa::CtcUpstream;
+using lisa::Scratch;
+
+constexpr lisa::CtcCaller kCaller{"ctc_loss", ""};
 
 struct Kernels {
   decltype(&lisa::baseline::ctc_scratch_bytes) scratch_bytes;
@@ -36,127 +39,62 @@ Kernels kernels() {
   }
 }
 
-Dtype dtype_of(const at::Tensor& logits) {
-  switch (logits.scalar_type()) {
-    case at::kFloat: return Dtype::kFloat32;
-    case at::kDouble: return Dtype::kFloat64;
-    case at::kBFloat16: return Dtype::kBFloat16;
-    case at::kHalf: return Dtype::kFloat16;
-    default:
-      TORCH_CHECK_TYPE(false, "ctc_loss: logits is ", logits.scalar_type(),
-                       "; the native kernel takes float32, float64, bfloat16 or float16.");
-  }
+void check_pairs(const CtcProblem& p, bool with_consistency) {
+  TORCH_CHECK_VALUE(!with_consistency || p.batch % 2 == 0, "ctc_loss: logits has N = ", p.batch,
+                    " utterances; with consistency it takes an even number.");
 }
 
-at::ScalarType real_of(const at::Tensor& logits) {
-  return logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-void check_int64(const at::Tensor& lengths, const char* name, int64_t batch) {
-  TORCH_CHECK_VALUE(lengths.scalar_type() == at::kLong && lengths.is_contiguous() && lengths.numel() == batch,
-                    "ctc_loss: ", name, " must be contiguous int64 [N] here; lisa_kernels.ctc_loss brings it so.");
-}
-
-// The first 64-byte boundary in a byte tensor.
-char* aligned(const at::Tensor& bytes) {
-  const auto address = reinterpret_cast<uintptr_t>(bytes.data_ptr());
-  return reinterpret_cast<char*>((address + 63) / 64 * 64);
-}
-
-// A problem and the offsets it points to.
-struct Problem {
-  CtcProblem p{};
-  std::vector<int64_t> offsets, ends;
-
-  Problem(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths, int64_t blank) {
-    TORCH_CHECK_VALUE(
-        logits.dim() == 3 && (logits.stride(2) == 1 || logits.size(2) == 1),
-        "ctc_loss: logits must be [T, N, C] with dense classes here; lisa_kernels.ctc_loss brings it so.");
-    TORCH_CHECK_VALUE(
-        targets.is_contiguous() && (targets.scalar_type() == at::kLong || targets.scalar_type() == at::kInt),
-        "ctc_loss: targets must be contiguous int32 or int64 here; lisa_kernels.ctc_loss brings it so.");
-    p.dtype = dtype_of(logits);
-    p.logits = logits.const_data_ptr();
-    p.stride_t = logits.stride(0), p.stride_n = logits.stride(1);
-    p.frames = logits.size(0), p.batch = logits.size(1), p.classes = logits.size(2);
-    TORCH_CHECK_VALUE(blank >= 0 && blank < p.classes, "ctc_loss: blank is ", blank, "; it takes 0 to ", p.classes - 1,
-                      ".");
-    TORCH_CHECK_VALUE(targets.dim() != 2 || targets.size(0) == p.batch, "ctc_loss: targets has ", targets.size(0),
-                      " rows; it takes N = ", p.batch, ".");
-    check_int64(target_lengths, "target_lengths", p.batch);
-    p.targets = targets.const_data_ptr();
-    p.targets_are_int32 = targets.scalar_type() == at::kInt;
-    p.target_lengths = target_lengths.const_data_ptr<int64_t>();
-    p.target_count = targets.numel();
-    p.blank = blank;
-    p.by_class = p.target_count + p.batch >= p.batch * p.classes;
-    place_targets(targets);
-  }
-
-  // Where each target lies.  Lengths out of range get no room beyond the tensor: the kernel answers them with NaN.
-  void place_targets(const at::Tensor& targets) {
-    offsets.resize(p.batch), ends.resize(p.batch);
-    int64_t next = 0;
-    for (int64_t n = 0; n < p.batch; ++n) {
-      const int64_t room =
-          targets.dim() == 2 ? targets.size(1) : std::clamp<int64_t>(p.target_lengths[n], 0, p.target_count - next);
-      offsets[n] = next, ends[n] = next + room;
-      next += room;
-    }
-    p.target_offsets = offsets.data(), p.target_ends = ends.data();
-  }
-
-  void set_saved(const at::Tensor& row_max, const at::Tensor& log_sum, const at::Tensor& occupancy) {
-    p.row_max = row_max.data_ptr(), p.log_sum = log_sum.data_ptr(), p.occupancy = occupancy.data_ptr();
-  }
-
-  int64_t occupancy_size() const { return p.frames * (p.by_class ? p.batch * p.classes : p.target_count + p.batch); }
-};
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& logits, const at::Tensor& targets,
-                                                                   const at::Tensor& logit_lengths,
-                                                                   const at::Tensor& target_lengths, int64_t blank,
-                                                                   bool zero_infinity, bool save) {
-  Problem problem(logits, targets, target_lengths, blank);
-  check_int64(logit_lengths, "logit_lengths", problem.p.batch);
-  const auto real = logits.options().dtype(real_of(logits));
-  auto loss = at::empty({problem.p.batch}, real);
-  auto row_max = at::empty({problem.p.frames, problem.p.batch}, real);
-  auto log_sum = at::empty({problem.p.frames, problem.p.batch}, real);
-  auto occupancy = at::empty({save ? problem.occupancy_size() : 0}, real);
-  problem.set_saved(row_max, log_sum, occupancy);
+auto forward(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& logit_lengths,
+             const at::Tensor& target_lengths, const std::optional<at::Tensor>& log_priors, int64_t blank,
+             std::optional<int64_t> star, double star_penalty, bool zero_infinity, bool with_entropy,
+             bool with_consistency, bool save) {
+  CtcForward call{};
+  CtcProblem& p = call.problem;
+  set_loss_inputs(p, logits, targets, target_lengths, blank, star, kCaller);
+  call.logit_lengths = lengths_of(logit_lengths, "logit_lengths", logits, kCaller);
+  check_pairs(p, with_consistency);
+  call.log_priors = log_priors_of(log_priors, logits, kCaller);
+  call.star_penalty = star_penalty;
+  call.zero_infinity = zero_infinity, call.save = save;
+  const CtcPlaces places(p);
+  p.target_offsets = places.offsets.data(), p.target_ends = places.ends.data();
+  const CtcOutputs outputs(call, p, logits, with_entropy, with_consistency);
+  const auto row_divergence = at::empty({with_consistency ? p.frames * p.batch : 0}, outputs.loss.options());
+  call.row_divergence = lisa::pointer_or_null(row_divergence);
 
   const Kernels run = kernels();
   const int threads = at::get_num_threads();
-  CtcForward call{problem.p, logit_lengths.const_data_ptr<int64_t>(), loss.data_ptr(), zero_infinity, save, nullptr};
-  auto scratch = at::empty({run.scratch_bytes(call, threads) + 64}, logits.options().dtype(at::kByte));
-  call.scratch = aligned(scratch);
+  const Scratch scratch(run.scratch_bytes(call, threads), logits);
+  call.scratch = scratch.data;
   run.forward(call, threads);
-  return {loss, row_max, log_sum, occupancy};
+  return outputs.tensors();
 }
 
-// Writes into `grad`, whose strides the caller chooses.
-void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::Tensor& targets,
-              const at::Tensor& target_lengths, const at::Tensor& row_max, const at::Tensor& log_sum,
-              const at::Tensor& occupancy, int64_t blank, const at::Tensor& grad) {
-  Problem problem(logits, targets, target_lengths, blank);
-  const auto real = real_of(logits);
-  for (const at::Tensor* saved : {&grad_loss, &row_max, &log_sum, &occupancy})
+// Writes into `grad`, whose strides the caller chooses; it may be the logits.
+void backward(const at::Tensor& grad_loss, const at::Tensor& grad_entropy, const at::Tensor& grad_consistency,
+              const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& target_lengths,
+              const at::Tensor& row_max, const at::Tensor& log_sum, const at::Tensor& row_entropy,
+              const at::Tensor& star_rows, const at::Tensor& occupancy, int64_t blank, std::optional<int64_t> star,
+              bool with_entropy, bool with_consistency, const at::Tensor& grad) {
+  CtcBackward call{};
+  CtcProblem& p = call.problem;
+  set_loss_inputs(p, logits, targets, target_lengths, blank, star, kCaller);
+  check_pairs(p, with_consistency);
+  const auto real = lisa::real_of(logits);
+  for (const at::Tensor* saved :
+       {&grad_loss, &grad_entropy, &grad_consistency, &row_max, &log_sum, &row_entropy, &star_rows, &occupancy})
     TORCH_CHECK_VALUE(saved->scalar_type() == real && saved->is_contiguous(),
-                      "ctc_loss: saved tensors and grad_loss must be contiguous and of the computation's dtype.");
-  TORCH_CHECK_VALUE(occupancy.numel() == problem.occupancy_size() &&
-                        row_max.numel() == problem.p.frames * problem.p.batch && log_sum.numel() == row_max.numel() &&
-                        grad_loss.numel() == problem.p.batch,
-                    "ctc_loss: saved tensors do not belong to these logits and targets.");
-  TORCH_CHECK_VALUE(grad.sizes() == logits.sizes() && grad.scalar_type() == logits.scalar_type() &&
-                        (grad.stride(2) == 1 || grad.size(2) == 1),
-                    "ctc_loss: grad must have shape and dtype of logits, with dense classes.");
-  problem.set_saved(row_max, log_sum, occupancy);
+                      "ctc_loss: saved tensors and upstream gradients must be contiguous and of the computation's "
+                      "dtype.");
+  const CtcUpstream upstream{grad_loss, grad_entropy, grad_consistency};
+  const CtcSaved saved_tensors{row_max, log_sum, row_entropy, star_rows, occupancy};
+  set_gradients(call, p, logits, upstream, saved_tensors, with_entropy, with_consistency, grad);
+  const CtcPlaces places(p);
+  p.target_offsets = places.offsets.data(), p.target_ends = places.ends.data();
   const int threads = at::get_num_threads();
-  const int64_t row_bytes = (problem.p.classes * at::elementSize(real) + 63) / 64 * 64;
-  auto scratch = at::empty({threads * row_bytes + 64}, logits.options().dtype(at::kByte));
-  const CtcBackward call{problem.p,      grad_loss.const_data_ptr(), grad.data_ptr(), grad.stride(0),
-                         grad.stride(1), aligned(scratch),           row_bytes};
+  call.row_bytes = (p.classes * at::elementSize(real) + 63) / 64 * 64;
+  const Scratch scratch(2 * threads * call.row_bytes, logits);
+  call.scratch = scratch.data;
   kernels().backward(call, threads);
 }
 
@@ -164,11 +102,15 @@ void backward(const at::Tensor& grad_loss, const at::Tensor& logits, const at::T
 
 TORCH_LIBRARY_FRAGMENT(lisa_C, m) {
   m.def(
-      "ctc_loss_fwd(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, int blank,"
-      " bool zero_infinity, bool save) -> (Tensor loss, Tensor row_max, Tensor log_sum, Tensor occupancy)");
+      "ctc_loss_fwd(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, Tensor? log_priors,"
+      " int blank, int? star, float star_penalty, bool zero_infinity, bool with_entropy, bool with_consistency,"
+      " bool save) -> (Tensor loss, Tensor entropy, Tensor consistency, Tensor row_max, Tensor log_sum,"
+      " Tensor row_entropy, Tensor star_rows, Tensor occupancy)");
   m.def(
-      "ctc_loss_bwd(Tensor grad_loss, Tensor logits, Tensor targets, Tensor target_lengths, Tensor row_max,"
-      " Tensor log_sum, Tensor occupancy, int blank, Tensor(a!) grad_logits) -> ()");
+      "ctc_loss_bwd(Tensor grad_loss, Tensor grad_entropy, Tensor grad_consistency, Tensor logits, Tensor targets,"
+      " Tensor target_lengths, Tensor row_max, Tensor log_sum, Tensor row_entropy, Tensor star_rows,"
+      " Tensor occupancy, int blank, int? star, bool with_entropy, bool with_consistency,"
+      " Tensor(a!) grad_logits) -> ()");
 }
 TORCH_LIBRARY_IMPL(lisa_C, CPU, m) {
   m.impl("ctc_loss_fwd", &forward);

@@ -3,8 +3,9 @@
 #include <omp.h>
 
 #include "ctc.h"
-#include "ctc_rows.h"
-#include "ctc_states.h"
+#include "ctc_gradient.h"
+#include "ctc_outputs.h"
+#include "ctc_terms.h"
 #include "ctc_utterance.h"
 
 namespace lisa::LISA_CAPABILITY {
@@ -33,7 +34,8 @@ struct Schedule {
     // Only where the emissions of all are small beside the logits.
     const int64_t dense = problem.frames * problem.batch * problem.classes * static_cast<int64_t>(sizeof(Real));
     frames_first = by_direction || slot.frames * problem.batch <= dense / 4;
-    frame_slots = frames_first ? problem.batch : threads;
+    // Two views are read together.
+    frame_slots = frames_first ? problem.batch : p.row_divergence ? 2 * threads : threads;
     walk_slots = by_direction ? problem.batch : threads;
   }
   int64_t bytes() const { return frame_slots * slot.frames + walk_slots * slot.walk; }
@@ -55,11 +57,34 @@ void walk(Utterance<Real>& u, char* memory) {
   u.finish();
 }
 
+// Frame t of an utterance; with consistency also that of its other view and how far both are apart.
+template <typename Real, typename In>
+struct FrameReader {
+  const CtcForward& p;
+
+  void read(Utterance<Real>& u, int64_t t, int64_t ahead) const {
+    if (t >= u.T) return;
+    const bool star = p.problem.has_star, entropy = p.problem.row_entropy != nullptr;
+    if (!star && !entropy) [[likely]]
+      return u.template read_frame<false, false, In>(t, ahead);
+    if (!star) return u.template read_frame<false, true, In>(t, ahead);
+    entropy ? u.template read_frame<true, true, In>(t, ahead) : u.template read_frame<true, false, In>(t, ahead);
+  }
+  void read_pair(Utterance<Real>& u, Utterance<Real>& other, int64_t t, int64_t ahead) const {
+    read(u, t, ahead);
+    read(other, t, ahead);
+    if (t < u.T && t < other.T) compare_views<Real, In>(p, t, u.n);
+  }
+};
+
 template <typename Real, typename In>
 void forward(const CtcForward& p, int threads) {
   const CtcProblem& problem = p.problem;
   const int64_t batch = problem.batch;
   const Schedule<Real> plan(p, threads);
+  const FrameReader<Real, In> frames{p};
+  const bool pairs = p.row_divergence != nullptr;
+  const int64_t read_at_once = pairs ? batch / 2 : batch;
 #pragma omp parallel num_threads(threads)
   {
     const int thread = omp_get_thread_num();
@@ -68,10 +93,13 @@ void forward(const CtcForward& p, int threads) {
       for (int64_t n = 0; n < batch; ++n) Utterance<Real>::begin(p, n, plan.frames(p, n));
       const bool frames_outside = problem.stride_t >= problem.stride_n;
 #pragma omp for schedule(static)
-      for (int64_t r = 0; r < problem.frames * batch; ++r) {
-        const int64_t t = frames_outside ? r / batch : r % problem.frames;
-        Utterance<Real>& u = plan.utterance(p, frames_outside ? r % batch : r / problem.frames);
-        if (t < u.T) u.template read_frame<In>(t, problem.classes);
+      for (int64_t r = 0; r < problem.frames * read_at_once; ++r) {
+        const int64_t t = frames_outside ? r / read_at_once : r % problem.frames;
+        const int64_t n = frames_outside ? r % read_at_once : r / problem.frames;
+        if (pairs)
+          frames.read_pair(plan.utterance(p, n), plan.utterance(p, n + batch / 2), t, problem.classes);
+        else
+          frames.read(plan.utterance(p, n), t, problem.classes);
       }
     }
     if (plan.by_direction) {
@@ -94,72 +122,27 @@ void forward(const CtcForward& p, int threads) {
     } else if (plan.frames_first) {
 #pragma omp for schedule(dynamic)
       for (int64_t n = 0; n < batch; ++n) walk(plan.utterance(p, n), plan.walk(p, thread));
+    } else if (pairs) {
+#pragma omp for schedule(dynamic)
+      for (int64_t n = 0; n < batch / 2; ++n) {
+        Utterance<Real>& u = Utterance<Real>::begin(p, n, plan.frames(p, 2 * thread));
+        Utterance<Real>& other = Utterance<Real>::begin(p, n + batch / 2, plan.frames(p, 2 * thread + 1));
+        for (int64_t t = 0; t < problem.frames; ++t) frames.read_pair(u, other, t, problem.stride_t);
+        walk(u, plan.walk(p, thread));
+        walk(other, plan.walk(p, thread));
+      }
     } else {
 #pragma omp for schedule(dynamic)
       for (int64_t n = 0; n < batch; ++n) {
         Utterance<Real>& u = Utterance<Real>::begin(p, n, plan.frames(p, thread));
-        for (int64_t t = 0; t < u.T; ++t) u.template read_frame<In>(t, problem.stride_t);
+        for (int64_t t = 0; t < u.T; ++t) frames.read(u, t, problem.stride_t);
         walk(u, plan.walk(p, thread));
       }
     }
-  }
-}
-
-// row -= occupancy, by position.  A class that stands at several positions is subtracted several times, in the order of
-// the target.  Lengths and labels may have been changed since forward looked at them: they stay within bounds.
-template <typename Real, typename Label>
-void subtract_positions(const CtcProblem& p, const Label* label, int64_t labels, const Real* occupancy, Real* row) {
-  row[p.blank] -= occupancy[0];
-  for (int64_t s = 0; s < labels; ++s)
-    if (static_cast<uint64_t>(label[s]) < static_cast<uint64_t>(p.classes)) row[label[s]] -= occupancy[s + 1];
-}
-
-template <typename Real>
-void subtract_occupancy(const CtcProblem& p, int64_t n, int64_t t, Real* row) {
-  const int64_t offset = p.target_offsets[n], room = p.target_ends[n] - offset;
-  const int64_t labels = p.target_lengths[n] < 0 ? 0 : smaller(p.target_lengths[n], room);
-  const Real* occupancy =
-      static_cast<const Real*>(p.occupancy) + occupancy_offset(p, n) + t * occupancy_width(p, labels);
-  if (p.by_class) {
-    for (int64_t c = 0; c < p.classes; ++c) row[c] -= occupancy[c];
-  } else if (p.targets_are_int32) {
-    subtract_positions(p, static_cast<const int32_t*>(p.targets) + offset, labels, occupancy, row);
-  } else {
-    subtract_positions(p, static_cast<const int64_t*>(p.targets) + offset, labels, occupancy, row);
-  }
-}
-
-template <typename Real, typename In>
-void backward(const CtcBackward& b, int threads) {
-  const CtcProblem& p = b.problem;
-  // Along the memory, whichever of T and N comes first in it.
-  const bool frames_outside = p.stride_t >= p.stride_n;
-  const bool bypass_cache = p.frames * p.batch * p.classes * static_cast<int64_t>(sizeof(In)) >= kStreamedBytes;
-#pragma omp parallel num_threads(threads)
-  {
-    // A row is put together in the L1 cache and leaves it once.
-    Real* row_in_cache = reinterpret_cast<Real*>(b.scratch + omp_get_thread_num() * b.row_bytes);
+    if (p.entropy || p.consistency) {
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < p.frames * p.batch; ++r) {
-      const int64_t t = frames_outside ? r / p.batch : r % p.frames;
-      const int64_t n = frames_outside ? r % p.batch : r / p.frames;
-      In* grad = static_cast<In*>(b.grad_logits) + t * b.grad_stride_t + n * b.grad_stride_n;
-      const RowStatistics<Real> row{static_cast<const Real*>(p.row_max)[t * p.batch + n],
-                                    static_cast<const Real*>(p.log_sum)[t * p.batch + n]};
-      if (!(row.log_sum < Real(__builtin_inf()))) {
-        In filler;
-        from_real(row.log_sum != row.log_sum ? row.log_sum : Real(0), filler);
-        for (int64_t c = 0; c < p.classes; ++c) grad[c] = filler;
-        continue;
-      }
-      const Real weight = static_cast<const Real*>(b.grad_loss)[n];
-      const In* x = static_cast<const In*>(p.logits) + t * p.stride_t + n * p.stride_n;
-      row_softmax<Real>(x, row_in_cache, p.classes, row);
-      subtract_occupancy(p, n, t, row_in_cache);
-      // Times the upstream gradient last: where softmax and occupancy cancel, their roundings are all that is left.
-      write_row(row_in_cache, weight, grad, p.classes, bypass_cache);
+      for (int64_t n = 0; n < batch; ++n) sum_terms<Real>(p, n);
     }
-    finish_streaming();
   }
 }
 
@@ -181,10 +164,10 @@ void ctc_forward(const CtcForward& p, int threads) {
 
 void ctc_backward(const CtcBackward& p, int threads) {
   switch (p.problem.dtype) {
-    case Dtype::kFloat32: return backward<float, float>(p, threads);
-    case Dtype::kFloat64: return backward<double, double>(p, threads);
-    case Dtype::kBFloat16: return backward<float, BFloat16>(p, threads);
-    case Dtype::kFloat16: return backward<float, Float16>(p, threads);
+    case Dtype::kFloat32: return gradient<float, float>(p, threads);
+    case Dtype::kFloat64: return gradient<double, double>(p, threads);
+    case Dtype::kBFloat16: return gradient<float, BFloat16>(p, threads);
+    case Dtype::kFloat16: return gradient<float, Float16>(p, threads);
   }
 }
 

@@ -19,6 +19,9 @@ constexpr int kFramesPerNormalisation = 8;
 // kZeroExponent, and a product of two states fits into the integer.
 template <typename Real>
 constexpr IntOf<Real> kLowestExponent = -(IntOf<Real>(1) << (sizeof(Real) == 4 ? 28 : 60));
+// Emissions over small priors may be above 1: held below this, sums and differences of two fit into the integer.
+template <typename Real>
+constexpr IntOf<Real> kHighestExponent = -kLowestExponent<Real>;
 
 // A row of states: P blanks, then P labels from index -1 on with `kLanes` entries of room, mantissas and exponents.
 template <typename Real>
@@ -73,7 +76,7 @@ static inline Scaled operator+(Scaled a, Scaled b) {
   return {a.mantissa * pow2_or_0(a.exponent - e) + b.mantissa * pow2_or_0(b.exponent - e), e};
 }
 
-template <typename Real>
+template <bool kHeldBelow, typename Real>
 static inline void normalise_vector(Real* mantissa, IntOf<Real>* exponent) {
   using S = Simd<Real>;
   using Int = IntOf<Real>;
@@ -82,17 +85,23 @@ static inline void normalise_vector(Real* mantissa, IntOf<Real>* exponent) {
   const IntVec bits = reinterpret_cast<IntVec>(m);
   const IntVec unit = (bits & ((Int(1) << S::kMantissaBits) - 1)) | (Int(S::kBias) << S::kMantissaBits);
   const IntVec moved = load_vector<IntVec>(exponent) + (bits >> S::kMantissaBits) - S::kBias;
+  IntVec within = larger(moved, IntVec{} + kLowestExponent<Real>);
+  if constexpr (kHeldBelow) {
+    const IntVec highest = IntVec{} + kHighestExponent<Real>;
+    within = within < highest ? within : highest;
+  }
   const IntVec is_zero = m == VecOf<Real>{};
   store(mantissa, is_zero ? VecOf<Real>{} : reinterpret_cast<VecOf<Real>>(unit));
-  store_vector(exponent, is_zero ? IntVec{} + kZeroExponent<Real> : larger(moved, IntVec{} + kLowestExponent<Real>));
+  store_vector(exponent, is_zero ? IntVec{} + kZeroExponent<Real> : within);
 }
 
-template <typename Real>
+// `kHeldBelow`: where emissions may be above 1.
+template <bool kHeldBelow, typename Real>
 static void normalise(const States<Real>& row, int64_t P) {
   constexpr int kLanes = Simd<Real>::kLanes;
   for (int64_t j = 0; j < P; j += kLanes) {
-    normalise_vector(row.blank + j, row.blank_exponent + j);
-    normalise_vector(row.label + j, row.label_exponent + j);
+    normalise_vector<kHeldBelow>(row.blank + j, row.blank_exponent + j);
+    normalise_vector<kHeldBelow>(row.label + j, row.label_exponent + j);
   }
 }
 

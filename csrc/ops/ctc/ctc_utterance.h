@@ -5,6 +5,7 @@
 // the other and writes the posteriors.  The two directions may run on two threads; no result depends on that.
 #pragma once
 #include "ctc.h"
+#include "ctc_row_terms.h"
 #include "ctc_rows.h"
 #include "ctc_states.h"
 
@@ -69,9 +70,12 @@ struct Utterance {
   int64_t valid_frames;  // logit length, held between 0 and the frames there are; T is 0 for a faulty utterance
   bool faulty;           // gives NaN
   bool feasible;         // has an alignment
-  Int* labels;           // [P]
+  Int* labels;           // [P], blank where the target has a star
   Int* can_skip;         // [P]
-  Real* emissions;       // T rows of P + 1 mantissas from index -1, and room for a vector
+  Int* stars;            // positions of the stars
+  int64_t star_count;
+  double* log2_priors;  // of each label, and of blank behind them; null without
+  Real* emissions;      // T rows of P + 1 mantissas from index -1, and room for a vector
   Int* emission_exponents;
   Real* blanks;  // [T]
   Int* blank_exponents;
@@ -86,7 +90,8 @@ struct Utterance {
   void cut_frames(const CtcForward& p, int64_t n, Arena& arena);
   void cut_walk(Arena& arena);
   void read_target();
-  template <typename In>
+  void read_priors();
+  template <bool kStar, bool kEntropy, typename In>
   void read_frame(int64_t t, int64_t ahead);
   void check_frames();
   void meet();
@@ -96,7 +101,13 @@ struct Utterance {
   Emission<Real> emission(int64_t t) const {
     return {emissions + t * (P + 1) + 1, emission_exponents + t * (P + 1) + 1};
   }
+  bool has_emissions_above_1() const { return log2_priors || call->star_penalty < 0; }
   int64_t row_index(int64_t t) const { return t * call->problem.batch + n; }
+  // From the row pass on the log-sum of the classes but blank; from the posteriors on what CtcProblem says.
+  Real& star_log_share(int64_t t) const {
+    const CtcProblem& p = call->problem;
+    return static_cast<Real*>(p.star_rows)[p.frames * p.batch + row_index(t)];
+  }
 };
 
 // --- memory ------------------------------------------------------------------------------------------------------
@@ -138,6 +149,8 @@ void Utterance<Real>::cut_frames(const CtcForward& p, int64_t utterance, Arena& 
   P = States<Real>::padded(S);
   labels = arena.take<Int>(P);
   can_skip = arena.take<Int>(P);
+  stars = arena.take<Int>(problem.has_star ? S : 0);
+  log2_priors = p.log_priors ? arena.take<double>(S + 1) : nullptr;
   emissions = arena.take<Real>(T * (P + 1) + Simd<Real>::kLanes);
   emission_exponents = arena.take<Int>(T * (P + 1) + Simd<Real>::kLanes);
   blanks = arena.take<Real>(T);
@@ -185,34 +198,62 @@ template <typename Real>
 void Utterance<Real>::read_target() {
   const CtcProblem& p = call->problem;
   const int64_t offset = p.target_offsets[n];
+  star_count = 0;
   for (int64_t s = 0; s < S; ++s) {
     const int64_t label = p.targets_are_int32 ? static_cast<const int32_t*>(p.targets)[offset + s]
                                               : static_cast<const int64_t*>(p.targets)[offset + s];
-    const bool outside = label < 0 || label >= p.classes;
+    const bool star = p.has_star && label == p.star;
+    const bool outside = !star && (label < 0 || label >= p.classes);
     if (outside) faulty = true;
-    labels[s] = outside ? 0 : static_cast<Int>(label);
+    if (star) stars[star_count++] = static_cast<Int>(s);
+    labels[s] = static_cast<Int>(star ? p.classes : outside ? 0 : label);
   }
   if (faulty) T = 0;
   for (int64_t s = 0; s < P; ++s) can_skip[s] = s > 0 && s < S && labels[s] != labels[s - 1] ? -1 : 0;
+  for (int64_t i = 0; i < star_count; ++i) labels[stars[i]] = static_cast<Int>(p.blank);
+  if (log2_priors) read_priors();
+}
+
+template <typename Real>
+void Utterance<Real>::read_priors() {
+  const Real* log_priors = static_cast<const Real*>(call->log_priors);
+  for (int64_t s = 0; s < S; ++s) log2_priors[s] = log_priors[labels[s]] * kLog2E;
+  log2_priors[S] = log_priors[call->problem.blank] * kLog2E;
 }
 
 // `ahead`: distance to the row that is read next, in elements.
 template <typename Real>
-template <typename In>
-void Utterance<Real>::read_frame(int64_t t, int64_t ahead) {
+template <bool kStar, bool kEntropy, typename In>
+[[gnu::always_inline]] inline void Utterance<Real>::read_frame(int64_t t, int64_t ahead) {
   const CtcProblem& p = call->problem;
   const In* row = static_cast<const In*>(p.logits) + t * p.stride_t + n * p.stride_n;
-  const RowStatistics<Real> statistics = row_statistics<Real>(row, row + ahead, p.classes);
-  static_cast<Real*>(p.row_max)[row_index(t)] = statistics.max;
-  static_cast<Real*>(p.log_sum)[row_index(t)] = statistics.log_sum;
+  const RowSummary<Real> summary = summarise_row<kStar, kEntropy, Real>(row, row + ahead, p.classes, p.blank);
+  const RowStatistics<Real> statistics = summary.all;
+  const int64_t index = row_index(t);
+  static_cast<Real*>(p.row_max)[index] = statistics.max;
+  static_cast<Real*>(p.log_sum)[index] = statistics.log_sum;
+  if constexpr (kEntropy) static_cast<Real*>(p.row_entropy)[index] = summary.entropy;
+  if constexpr (kStar) {
+    static_cast<Real*>(p.star_rows)[index] = summary.rest.max;
+    star_log_share(t) = summary.rest.log_sum;
+  }
   if (statistics.log_sum != statistics.log_sum) return;
 
   const Emission<Real> e = emission(t);
   for (int64_t s = 0; s < S; ++s) e.mantissa[s] = to_real(row[labels[s]]);
   // The blank rides along behind the labels.
   e.mantissa[S] = to_real(row[p.blank]);
-  split_emissions<Real>(e.mantissa, e.exponent, S + 1, statistics);
+  if (log2_priors)
+    split_emissions<Real>(e.mantissa, e.exponent, S + 1, statistics, log2_priors);
+  else
+    split_emissions<Real>(e.mantissa, e.exponent, S + 1, statistics);
   blanks[t] = e.mantissa[S], blank_exponents[t] = e.exponent[S];
+  if constexpr (kStar) {
+    Real mantissa;
+    Int exponent;
+    split_any((summary.log_star - call->star_penalty) * kLog2E, mantissa, exponent);
+    for (int64_t i = 0; i < star_count; ++i) e.mantissa[stars[i]] = mantissa, e.exponent[stars[i]] = exponent;
+  }
   e.mantissa[-1] = 0, e.exponent[-1] = kZeroExponent<Real>;
   for (int64_t s = S; s < P; ++s) e.mantissa[s] = 0, e.exponent[s] = kZeroExponent<Real>;
 }
@@ -243,7 +284,8 @@ void Direction<Real, kForward>::advance(const Utterance<Real>& u, int64_t i, con
     step<Real, kForward, true>(u.P, prev, next, u.emission(t), blank, blank_exponent, u.can_skip, posterior);
   else
     step<Real, kForward, false>(u.P, prev, next, u.emission(t), blank, blank_exponent, u.can_skip, nullptr);
-  if (i % kFramesPerNormalisation == kFramesPerNormalisation - 1) normalise(next, u.P);
+  if (i % kFramesPerNormalisation != kFramesPerNormalisation - 1) return;
+  u.has_emissions_above_1() ? normalise<true>(next, u.P) : normalise<false>(next, u.P);
 }
 
 template <typename Real, bool kForward>
@@ -318,55 +360,6 @@ void Direction<Real, kForward>::walk_from_meeting(const Utterance<Real>& u, Dire
     advance(u, i, rolling(u.P, i - 1), rolling(u.P, i), &posterior);
     u.write_posteriors(kForward ? i : u.T - 1 - i, posterior_blank, posterior_label);
   }
-}
-
-// --- outputs -----------------------------------------------------------------------------------------------------
-
-// Posteriors of a frame sum to 1.  Dividing them by their own sum removes the drift of the recursion, which would grow
-// with T: 3.7e-5 instead of 4e-6 of the gradient at T=500 on trained-like logits.
-template <typename Real>
-void Utterance<Real>::write_posteriors(int64_t t, const Real* blank, Real* label) const {
-  constexpr int kLanes = Simd<Real>::kLanes;
-  VecOf<Real> blanks_sum{}, labels_sum{};
-  for (int64_t j = 0; j < P; j += kLanes) blanks_sum += load(blank + j), labels_sum += load(label + j);
-  const Real in_blanks = sum_lanes<Real>(blanks_sum), sum = in_blanks + sum_lanes<Real>(labels_sum);
-  // Divided, not multiplied by a reciprocal: one rounding less where a posterior of nearly 1 meets a softmax of
-  // nearly 1.
-  const Real divisor = sum > 0 ? sum : 1;
-
-  const CtcProblem& p = call->problem;
-  Real* out = static_cast<Real*>(p.occupancy) + occupancy_offset(p, n) + t * occupancy_width(p, S);
-  if (!p.by_class) {
-    out[0] = in_blanks / divisor;
-    for (int64_t s = 0; s < S; ++s) out[s + 1] = label[s] / divisor;
-    return;
-  }
-  for (int64_t c = 0; c < p.classes; ++c) out[c] = 0;
-  out[p.blank] = in_blanks / divisor;
-  // A loop of its own, since divisions are only fast as vectors.
-  for (int64_t s = 0; s < S; ++s) label[s] /= divisor;
-  for (int64_t s = 0; s < S; ++s) out[labels[s]] += label[s];
-}
-
-template <typename Real>
-void Utterance<Real>::finish() const {
-  const CtcProblem& p = call->problem;
-  const bool zero = call->zero_infinity && !faulty && !feasible;
-  static_cast<Real*>(call->loss)[n] = zero ? Real(0) : static_cast<Real>(loss);
-
-  Real* row_max = static_cast<Real*>(p.row_max);
-  Real* log_sum = static_cast<Real*>(p.log_sum);
-  const Real infinity = __builtin_inf();
-  for (int64_t t = 0; t < p.frames; ++t) {
-    const bool no_gradient = t >= valid_frames || (!faulty && !feasible);
-    if (no_gradient || faulty) log_sum[row_index(t)] = no_gradient ? infinity : Real(__builtin_nan(""));
-    if (t >= valid_frames || faulty) row_max[row_index(t)] = 0;
-  }
-  if (!call->save) return;
-  Real* occupancy = static_cast<Real*>(p.occupancy);
-  const int64_t written = feasible ? T * occupancy_width(p, S) : 0;
-  const int64_t end = occupancy_end(p, n);
-  for (int64_t i = occupancy_offset(p, n) + written; i < end; ++i) occupancy[i] = 0;
 }
 
 }  // namespace lisa::LISA_CAPABILITY

@@ -1,9 +1,18 @@
-"""Host code of the C++ kernels: hands the call to ``torch.ops.lisa_C``."""
+"""Host code of the C++ kernels, for the CPU and for NVIDIA GPUs."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
+
+from lisa_kernels.core import native
+from lisa_kernels.core.rows import dense_rows, write_like, write_over
+
+# States of the recursion up to this size are kept for all frames; beyond it they are recomputed from checkpoints, and
+# memory grows with the square root of the frames.
+KEPT_BYTES = 64 << 20
 
 
 def forward(
@@ -11,39 +20,57 @@ def forward(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
+    log_priors: Tensor | None,
     blank: int,
+    star: int | None,
+    star_penalty: float,
     zero_infinity: bool,
+    with_entropy: bool,
+    with_consistency: bool,
+    overwrite_logits: bool,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.ops.lisa_C.ctc_loss_fwd(
-        _dense_classes(logits), targets, logit_lengths, target_lengths, blank, zero_infinity, save
-    )
+) -> tuple[Tensor, ...]:
+    return native.call(
+        "ctc_loss", "fwd", dense_rows(logits), targets, logit_lengths, target_lengths, log_priors, blank, star,
+        star_penalty, zero_infinity, with_entropy, with_consistency, save, on=logits, cuda_args=(KEPT_BYTES,),
+    )  # fmt: skip
 
 
-def backward(
+def backward(grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any) -> Tensor:
+    return write_like(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def backward_overwriting(
+    grad_loss: Tensor, grad_entropy: Tensor, grad_consistency: Tensor, logits: Tensor, *rest: Any
+) -> None:
+    """Write the gradient over ``logits``, whose elements the kernels read before they write there."""
+    write_over(logits, _writer(grad_loss, grad_entropy, grad_consistency, *rest))
+
+
+def _writer(
     grad_loss: Tensor,
-    logits: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
     log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
     occupancy: Tensor,
     blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
     needs: list[bool],
-) -> Tensor:
-    # Strided like the logits: the usual model hands over a transposed [N, T, C] and gets it back without a copy.
-    grad_logits = torch.empty_like(logits)
-    dense = grad_logits if _is_dense(grad_logits) else torch.empty_like(logits, memory_format=torch.contiguous_format)
-    torch.ops.lisa_C.ctc_loss_bwd(
-        grad_loss, _dense_classes(logits), targets, target_lengths, row_max, log_sum, occupancy, blank, dense
-    )
-    return grad_logits if dense is grad_logits else grad_logits.copy_(dense)
+) -> Callable[[Tensor, Tensor], None]:
+    """Return what writes the gradient of logits, both with dense rows; they may be one tensor."""
 
+    def write(logits: Tensor, grad_logits: Tensor) -> None:
+        native.call(
+            "ctc_loss", "bwd", grad_loss, grad_entropy, grad_consistency, logits, targets, target_lengths, row_max,
+            log_sum, row_entropy, star_rows, occupancy, blank, star, with_entropy, with_consistency, grad_logits,
+            on=logits,
+        )  # fmt: skip
 
-def _is_dense(logits: Tensor) -> bool:
-    """Whether a row of classes is contiguous, as the kernels need it."""
-    return logits.stride(-1) == 1 or logits.shape[-1] == 1
-
-
-def _dense_classes(logits: Tensor) -> Tensor:
-    return logits if _is_dense(logits) else logits.contiguous()
+    return write

@@ -1,8 +1,9 @@
-"""``ctc_loss``: schemas, shape functions, checks and the public function."""
+"""``ctc_loss`` and ``ctc_terms``: schemas, shape functions and the public functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,15 @@ from torch import Tensor
 
 from lisa_kernels.core import checks
 from lisa_kernels.core.library import define_op
-from lisa_kernels.ops.ctc.reference import stored_by_class
-
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_INTEGERS = (torch.int64, torch.int32)
-_SMALL_INTEGERS = (torch.int16, torch.int8, torch.uint8)
+from lisa_kernels.ops.ctc.arguments import (
+    FLOATS,
+    CtcArguments,
+    bring,
+    check_overwritable,
+    check_values,
+)
+from lisa_kernels.ops.ctc.packing import stored_by_class
+from lisa_kernels.ops.ctc.terms import CtcTerms, counted_lengths, reduce_terms
 
 
 def _fake_forward(
@@ -22,83 +27,55 @@ def _fake_forward(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
+    log_priors: Tensor | None,
     blank: int,
+    star: int | None,
+    star_penalty: float,
     zero_infinity: bool,
+    with_entropy: bool,
+    with_consistency: bool,
+    overwrite_logits: bool,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     frames, batch, classes = logits.shape
-    real = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    real = functools.partial(logits.new_empty, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
     per_frame = batch * classes if stored_by_class(targets, batch, classes) else targets.numel() + batch
     return (
-        logits.new_empty(batch, dtype=real),
-        logits.new_empty((frames, batch), dtype=real),
-        logits.new_empty((frames, batch), dtype=real),
-        logits.new_empty(frames * per_frame if save else 0, dtype=real),
+        real(batch),
+        real(batch if with_entropy else 0),
+        real(batch if with_consistency else 0),
+        real((frames, batch)),
+        real((frames, batch)),
+        real((frames, batch) if with_entropy else 0),
+        real(0 if star is None else (2, frames, batch)),
+        real(frames * per_frame if save else 0),
     )
 
 
 def _fake_backward(
     grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
     logits: Tensor,
-    targets: Tensor,
-    target_lengths: Tensor,
-    row_max: Tensor,
-    log_sum: Tensor,
-    occupancy: Tensor,
-    blank: int,
-    needs: list[bool],
+    *rest: Any,
 ) -> Tensor:
     return torch.empty_like(logits)
-
-
-def _check_values(named: Mapping[str, Any]) -> None:
-    """Values of CPU tensors: lengths within their sizes, labels within the classes."""
-    logits, targets = named["logits"], named["targets"]
-    logit_lengths, target_lengths = named["logit_lengths"], named["target_lengths"]
-    frames, _, classes = logits.shape
-    _check_logit_lengths(logit_lengths, frames)
-    _check_target_lengths(target_lengths, targets)
-    # The cheap look first: padding beyond a length may hold anything (-100 is usual).
-    if targets.numel() == 0 or (int(targets.min()) >= 0 and int(targets.max()) < classes):
-        return
-    if targets.dim() == 2:
-        used = torch.arange(targets.shape[1]) < target_lengths[:, None]
-        targets = torch.where(used, targets, 0)
-    meaning = f"class numbers below C = {classes}, the last size of logits"
-    checks.check_range("ctc_loss", "targets", targets, 0, classes - 1, meaning)
-
-
-def _check_logit_lengths(logit_lengths: Tensor, frames: int) -> None:
-    checks.check_range(
-        "ctc_loss", "logit_lengths", logit_lengths, 0, frames, f"frames of an utterance (logits have T = {frames})",
-        "Count frames after the encoder's subsampling.",
-    )  # fmt: skip
-
-
-def _check_target_lengths(target_lengths: Tensor, targets: Tensor) -> None:
-    if targets.dim() == 2:
-        meaning = f"labels of a target (targets have S = {targets.shape[1]})"
-        checks.check_range("ctc_loss", "target_lengths", target_lengths, 0, targets.shape[1], meaning)
-        return
-    meaning = f"labels of a target (targets have {targets.numel()} in all)"
-    checks.check_range("ctc_loss", "target_lengths", target_lengths, 0, targets.numel(), meaning)
-    if (total := int(target_lengths.sum())) != targets.numel():
-        raise ValueError(
-            f"ctc_loss: targets has shape {tuple(targets.shape)}; concatenated targets must have sum(target_lengths) = "
-            f"{total} labels. Pass padded targets as [N, S]."
-        )
 
 
 _OP = define_op(
     "ctc_loss",
     package=__package__,
-    forward="(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, int blank,"
-    " bool zero_infinity, bool save) -> (Tensor loss, Tensor row_max, Tensor log_sum, Tensor occupancy)",
-    backward="(Tensor grad_loss, Tensor logits, Tensor targets, Tensor target_lengths, Tensor row_max, Tensor log_sum,"
-    " Tensor occupancy, int blank, bool[] needs) -> (Tensor grad_logits)",
+    forward="(Tensor logits, Tensor targets, Tensor logit_lengths, Tensor target_lengths, Tensor? log_priors,"
+    " int blank, int? star, float star_penalty, bool zero_infinity, bool with_entropy, bool with_consistency,"
+    " bool overwrite_logits, bool save) -> (Tensor loss, Tensor entropy, Tensor consistency, Tensor row_max,"
+    " Tensor log_sum, Tensor row_entropy, Tensor star_rows, Tensor occupancy)",
+    backward="(Tensor grad_loss, Tensor grad_entropy, Tensor grad_consistency, Tensor logits, Tensor targets,"
+    " Tensor target_lengths, Tensor row_max, Tensor log_sum, Tensor row_entropy, Tensor star_rows, Tensor occupancy,"
+    " int blank, int? star, bool with_entropy, bool with_consistency, bool[] needs) -> (Tensor grad_logits)",
     fakes=(_fake_forward, _fake_backward),
-    backends=("cpu", "reference"),
-    check_values=_check_values,
+    backends=("cuda", "triton", "cpu", "reference"),
+    check_values=functools.partial(check_values, "ctc_loss"),
+    overwritten="logits",
 )
 
 
@@ -112,12 +89,19 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
     layout: str = "TNC",
+    log_priors: Tensor | None = None,
+    star: int | None = None,
+    star_penalty: float = 0.0,
+    weights: Tensor | None = None,
+    entropy_weight: float = 0.0,
+    consistency_weight: float = 0.0,
+    overwrite_logits: bool = False,
 ) -> Tensor:
     """Return the connectionist temporal classification loss of Graves et al. (2006), from logits.
 
     The softmax over classes is part of the op.  Log-probabilities may be passed as they are: they give the same loss,
     and the gradient that ``torch.nn.functional.ctc_loss`` returns.  They must be *normalised*; scores shifted by priors
-    or with a column appended would be normalised again.
+    or with a column appended would be normalised again: use ``log_priors`` and ``star``.
 
     Args:
         logits: Scores before softmax, ``[T, N, C]``, ``[N, T, C]`` with ``layout="NTC"``, or ``[T, C]`` for one
@@ -134,33 +118,93 @@ def ctc_loss(
         zero_infinity: Turn the loss of utterances without any alignment (too few frames) from ``inf`` to 0.  Their
             gradient is 0 either way.
         layout: Order of the dimensions of three-dimensional logits, ``"TNC"`` or ``"NTC"``.
+        log_priors: Natural logarithms of class priors, ``[C]``, finite and without gradient: an alignment scores
+            log p − log_priors instead of log p.  Scale them yourself: ``0.3 * log_priors``.
+        star: A number outside 0..C-1 (C or -1 is usual) that stands in ``targets`` for any class but blank; it scores
+            log(1 − p_blank) − ``star_penalty``, whatever the priors (Pratap et al. 2022, "Star Temporal
+            Classification").  Between two stars in a row stands a blank.
+        star_penalty: Nats that a frame in a star costs.
+        weights: Weight of each utterance, ``[N]``.  One of weight exactly 0 counts 0 even if its loss is inf or NaN,
+            and has gradient 0: without ``consistency_weight`` its frames are not read.
+        entropy_weight: Factor of the entropy of the frames' distributions, summed over an utterance's frames; negative
+            values reward uncertainty.
+        consistency_weight: Factor of the consistency of two views (Yao et al. 2024, CR-CTC): utterances n and
+            n + N/2 are views of one.  Each is charged Σ KL(p' ‖ p) over the frames within both lengths, p' of the
+            other view taken as constant.
+        overwrite_logits: Let backward write the gradient over ``logits``: saves a tensor of their size.  Nobody may
+            read them afterwards, and backward runs once.
 
     Returns:
         Loss in nats, fp32 (fp64 for float64 logits): a scalar, or ``[N]`` for ``reduction="none"`` (a scalar for one
-        unbatched utterance).  The gradient has the dtype and strides of ``logits`` and is exactly 0 in frames beyond a
-        length.  An empty batch gives 0 (``[0]`` for ``"none"``).  NaN or +inf in a frame within a length gives a NaN
-        loss and gradient of that utterance alone.  Losses above 1.8e8 nats lose accuracy in fp32.
+        unbatched utterance): ``weights * (loss + entropy_weight * entropy + consistency_weight * consistency)``.  The
+        gradient has the dtype and strides of ``logits`` and is exactly 0 in frames beyond a length.  An empty batch
+        gives 0 (``[0]`` for ``"none"``).  NaN or +inf in a frame within a length gives a NaN loss and gradient of that
+        utterance alone (of both views where consistency is asked for).  Losses above 1.8e8 nats lose accuracy in fp32.
 
     Raises:
         TypeError: A dtype or kind of argument that is not listed above.
-        ValueError: A shape, device, ``blank`` or option that is not listed above; on the CPU also lengths or labels out
-            of range.  On a GPU such values give a NaN loss and gradient of that utterance instead: raising would have
-            to wait for the device.
+        ValueError: A shape, device, ``blank`` or option that is not listed above; ``overwrite_logits`` with a leaf that
+            requires grad or with elements that share memory; on the CPU also lengths or labels out of range and priors
+            that are not finite.  On a GPU bad lengths and labels give a NaN loss and gradient of that utterance
+            instead: raising would have to wait for the device.
+        RuntimeError: ``overwrite_logits`` under ``torch.compile``.
 
     Example:
         >>> logits = torch.randn(50, 2, 20, requires_grad=True)
         >>> loss = ctc_loss(logits, torch.tensor([[1, 2, 2], [5, 0, 0]]), [50, 40], [3, 1])
         >>> loss.backward()
     """
-    args, unbatched = _arguments(
-        logits, targets, logit_lengths, target_lengths, blank, reduction, zero_infinity, layout
-    )
-    loss = _OP(*args)[0]
-    if reduction == "none":
-        return loss[0] if unbatched else loss
-    if reduction == "sum" or loss.shape[0] == 0:
-        return loss.sum()
-    return (loss / args[3].clamp(min=1)).mean()
+    brought, args = _arguments(
+        "ctc_loss", logits, targets, logit_lengths, target_lengths, blank=blank, reduction=reduction,
+        zero_infinity=zero_infinity, layout=layout, log_priors=log_priors, star=star, star_penalty=star_penalty,
+        weights=weights, entropy_weight=entropy_weight, consistency_weight=consistency_weight,
+        overwrite_logits=overwrite_logits,
+    )  # fmt: skip
+    return reduce_terms(
+        CtcTerms(*_OP(*args)[:3]), brought.target_lengths, reduction, weights=weights, entropy_weight=entropy_weight,
+        consistency_weight=consistency_weight, unbatched=brought.unbatched,
+    )  # fmt: skip
+
+
+def ctc_terms(
+    logits: Tensor,
+    targets: Tensor,
+    logit_lengths: Tensor | Sequence[int],
+    target_lengths: Tensor | Sequence[int],
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+    layout: str = "TNC",
+    log_priors: Tensor | None = None,
+    star: int | None = None,
+    star_penalty: float = 0.0,
+    entropy: bool = False,
+    consistency: bool = False,
+    overwrite_logits: bool = False,
+) -> CtcTerms:
+    """Return loss, entropy and consistency of each utterance, for objectives that ``ctc_loss`` does not spell.
+
+    All other arguments are those of ``ctc_loss``.
+
+    Args:
+        entropy: Whether the entropy is wanted.
+        consistency: Whether the consistency is wanted; N must be even.
+
+    Returns:
+        ``CtcTerms(loss, entropy, consistency)``, each ``[N]`` and differentiable, also for one unbatched utterance;
+        ``[0]`` where not asked for.  An utterance without an alignment has entropy and consistency 0.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: As ``ctc_loss``.
+    """
+    checks.check_flag("ctc_terms", "entropy", entropy)
+    checks.check_flag("ctc_terms", "consistency", consistency)
+    _, args = _arguments(
+        "ctc_terms", logits, targets, logit_lengths, target_lengths, blank=blank, zero_infinity=zero_infinity,
+        layout=layout, log_priors=log_priors, star=star, star_penalty=star_penalty, entropy_weight=float(entropy),
+        consistency_weight=float(consistency), overwrite_logits=overwrite_logits,
+    )  # fmt: skip
+    return CtcTerms(*_OP(*args)[:3])
 
 
 def explain(
@@ -173,83 +217,74 @@ def explain(
     reduction: str = "mean",
     zero_infinity: bool = False,
     layout: str = "TNC",
+    log_priors: Tensor | None = None,
+    star: int | None = None,
+    star_penalty: float = 0.0,
+    weights: Tensor | None = None,
+    entropy_weight: float = 0.0,
+    consistency_weight: float = 0.0,
+    overwrite_logits: bool = False,
 ) -> Any:
     """Return which backend runs this call of ``ctc_loss``, and why not the others."""
-    args, _ = _arguments(logits, targets, logit_lengths, target_lengths, blank, reduction, zero_infinity, layout)
+    _, args = _arguments(
+        "ctc_loss", logits, targets, logit_lengths, target_lengths, blank=blank, reduction=reduction,
+        zero_infinity=zero_infinity, layout=layout, log_priors=log_priors, star=star, star_penalty=star_penalty,
+        weights=weights, entropy_weight=entropy_weight, consistency_weight=consistency_weight,
+        overwrite_logits=overwrite_logits,
+    )  # fmt: skip
     return _OP.explain(*args)
 
 
 def _arguments(
+    name: str,
     logits: Tensor,
     targets: Tensor,
     logit_lengths: Tensor | Sequence[int],
     target_lengths: Tensor | Sequence[int],
+    *,
     blank: int,
-    reduction: str,
     zero_infinity: bool,
     layout: str,
-) -> tuple[tuple[Any, ...], bool]:
-    """Check the public arguments and bring them to the op's: ``[T, N, C]`` and int64 lengths on its device."""
-    name = "ctc_loss"
-    checks.check_choice(name, "layout", layout, ("TNC", "NTC"))
+    log_priors: Tensor | None,
+    star: int | None,
+    star_penalty: float,
+    entropy_weight: float,
+    consistency_weight: float,
+    overwrite_logits: bool,
+    reduction: str = "none",
+    weights: Tensor | None = None,
+) -> tuple[CtcArguments, tuple[Any, ...]]:
+    """Check the public arguments; return them brought into form, and the op's."""
     checks.check_choice(name, "reduction", reduction, ("mean", "sum", "none"))
     checks.check_flag(name, "zero_infinity", zero_infinity)
-    checks.check_tensor(name, "logits", logits)
-    checks.check_rank(name, "logits", logits, (2, 3), "[T, N, C], [N, T, C] with layout='NTC', or [T, C]")
-    checks.check_dtype(name, "logits", logits, _FLOATS)
-    unbatched = logits.dim() == 2
-    if unbatched:
-        logits = logits.unsqueeze(1)
-    elif layout == "NTC":
-        logits = logits.transpose(0, 1)
-    frames, batch, classes = logits.shape
-    if classes == 0:
-        raise ValueError(f"{name}: logits has shape {tuple(logits.shape)}; it takes at least one class, the blank.")
-    checks.check_integer(name, "blank", blank)
-    checks.check_value(name, "blank", blank, 0, classes, "a class number below the last size of logits")
-
-    checks.check_tensor(name, "targets", targets)
-    checks.check_rank(name, "targets", targets, (1, 2), "[N, S] padded or [sum(target_lengths)] concatenated")
-    checks.check_dtype(name, "targets", targets, (*_INTEGERS, *_SMALL_INTEGERS), "Use .long().")
-    if targets.dtype not in _INTEGERS:
-        targets = targets.long()
-    checks.check_device(name, "targets", targets, "logits", logits)
-    if targets.dim() == 2:
-        checks.check_size(name, "targets", targets, 0, batch, "the batch size N of logits")
-    lengths = [
-        _lengths(name, argument, value, batch, logits.device)
-        for argument, value in (("logit_lengths", logit_lengths), ("target_lengths", target_lengths))
-    ]
-    if logits.device.type != "cpu" and not torch.compiler.is_compiling():
-        _check_host_lengths(logit_lengths, target_lengths, frames, targets)
+    checks.check_flag(name, "overwrite_logits", overwrite_logits)
+    brought = bring(
+        name, logits, targets, logit_lengths, target_lengths, blank=blank, layout=layout, log_priors=log_priors,
+        star=star, star_penalty=star_penalty,
+    )  # fmt: skip
+    checks.check_number(name, "entropy_weight", entropy_weight)
+    checks.check_number(name, "consistency_weight", consistency_weight)
+    batch = brought.logits.shape[1]
+    if consistency_weight and batch % 2:
+        raise ValueError(
+            f"{name}: logits has N = {batch} utterances; with consistency it takes an even number, the second half "
+            "being other views of the first."
+        )
+    if weights is not None:
+        _check_weights(name, weights, brought.logits)
     save = torch.is_grad_enabled() and logits.requires_grad
-    return (logits, targets.contiguous(), *lengths, blank, zero_infinity, save), unbatched
+    if overwrite_logits and save:
+        check_overwritable(name, logits)
+    lengths = counted_lengths(brought.logit_lengths, weights, consistency_weight)
+    return brought, (
+        brought.logits, brought.targets, lengths, brought.target_lengths, brought.log_priors, blank, star,
+        float(star_penalty), zero_infinity, entropy_weight != 0, consistency_weight != 0, overwrite_logits, save,
+    )  # fmt: skip
 
 
-def _lengths(function: str, argument: str, value: Tensor | Sequence[int], batch: int, device: torch.device) -> Tensor:
-    """Return lengths as an int64 tensor ``[N]`` on the device of logits."""
-    if not isinstance(value, Tensor):
-        try:
-            value = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"{function}: {argument} is {type(value).__name__}; it takes a tensor, list or tuple of integers."
-            ) from error
-        if value.numel() == 0:
-            value = value.long()
-    checks.check_dtype(function, argument, value, (*_INTEGERS, *_SMALL_INTEGERS), "Use .long().")
-    checks.check_rank(function, argument, value, (0, 1), "[N], or a single integer for one utterance")
-    value = value.reshape(1) if value.dim() == 0 else value
-    checks.check_size(function, argument, value, 0, batch, "the batch size N of logits")
-    # Not waiting is only right towards a GPU, whose stream orders the copy before its use.
-    return value.to(device, torch.int64, non_blocking=device.type != "cpu").contiguous()
-
-
-def _check_host_lengths(logit_lengths: Any, target_lengths: Any, frames: int, targets: Tensor) -> None:
-    """Lengths that are on the host although the logits are on a GPU can be looked at without waiting."""
-    for check, lengths, size in (
-        (_check_logit_lengths, torch.as_tensor(logit_lengths), frames),
-        (_check_target_lengths, torch.as_tensor(target_lengths), targets),
-    ):
-        if lengths.device.type == "cpu":
-            check(lengths.reshape(-1), size)
+def _check_weights(name: str, weights: Tensor, logits: Tensor) -> None:
+    checks.check_tensor(name, "weights", weights)
+    checks.check_rank(name, "weights", weights, (0, 1), "[N], or a single number for one utterance")
+    checks.check_dtype(name, "weights", weights, FLOATS)
+    checks.check_size(name, "weights", weights.reshape(-1), 0, logits.shape[1], "the batch size N of logits")
+    checks.check_device(name, "weights", weights, "logits", logits)

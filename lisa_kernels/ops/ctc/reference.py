@@ -1,19 +1,33 @@
 """CTC in plain PyTorch: the definition the kernels are judged by.
 
-``ctc_loss`` is the recursion of Graves et al. (2006), section 4.1, in log space on the 2S+1 states blank, label, blank,
-..., blank; autograd differentiates it, twice if asked.  ``forward`` and ``backward`` are the same mathematics as the
-``reference`` backend: always in fp64, rounded once.
+``ctc_loss`` and ``ctc_terms`` are the recursion of Graves et al. (2006), section 4.1, in log space on the 2S+1 states
+blank, label, blank, ..., blank; autograd differentiates it, twice if asked.  ``forward`` and ``backward`` are the same
+mathematics as the ``reference`` backend: always in fp64, rounded once.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# Log of "impossible".  Finite, because logsumexp of -inf alone has a NaN gradient; T of them fit into fp32.
-_LOG_ZERO = -1e30
+from lisa_kernels.ops.ctc.packing import pack, stored_by_class, unpack
+from lisa_kernels.ops.ctc.terms import CtcTerms, counted_lengths, reduce_terms
+from lisa_kernels.ops.ctc.trellis import (
+    alphas_of,
+    build_trellis,
+    emission_table,
+    final_of,
+    is_valid,
+    loss_of,
+    occupancy_of,
+    pad_targets,
+    valid_logits,
+)
+
+__all__ = ["backward", "ctc_loss", "ctc_terms", "forward", "pad_targets", "stored_by_class"]
+INFINITY = float("inf")
 
 
 def ctc_loss(
@@ -26,150 +40,116 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
     layout: str = "TNC",
+    log_priors: Tensor | None = None,
+    star: int | None = None,
+    star_penalty: float = 0.0,
+    weights: Tensor | None = None,
+    entropy_weight: float = 0.0,
+    consistency_weight: float = 0.0,
+    overwrite_logits: bool = False,
 ) -> Tensor:
     """Return the CTC loss by plain differentiable operations, in the dtype of ``logits`` (half precision in fp32).
 
     Same arguments as ``lisa_kernels.ctc_loss``; lengths are tensors on the device of ``logits`` and are trusted.
+    ``overwrite_logits`` changes nothing here.
     """
+    lengths = counted_lengths(logit_lengths.reshape(-1), weights, consistency_weight)
+    terms = _terms(
+        logits, targets, lengths, target_lengths, blank=blank, zero_infinity=zero_infinity, layout=layout,
+        log_priors=log_priors, star=star, star_penalty=star_penalty, entropy=entropy_weight != 0,
+        consistency=consistency_weight != 0,
+    )  # fmt: skip
+    return reduce_terms(
+        terms, target_lengths.reshape(-1), reduction, weights=weights, entropy_weight=entropy_weight,
+        consistency_weight=consistency_weight, unbatched=logits.dim() == 2,
+    )  # fmt: skip
+
+
+def ctc_terms(
+    logits: Tensor,
+    targets: Tensor,
+    logit_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    blank: int = 0,
+    zero_infinity: bool = False,
+    layout: str = "TNC",
+    log_priors: Tensor | None = None,
+    star: int | None = None,
+    star_penalty: float = 0.0,
+    entropy: bool = False,
+    consistency: bool = False,
+    overwrite_logits: bool = False,
+) -> CtcTerms:
+    """Return ``lisa_kernels.ctc_terms`` by plain differentiable operations; see ``ctc_loss``."""
+    return _terms(
+        logits, targets, logit_lengths, target_lengths, blank=blank, zero_infinity=zero_infinity, layout=layout,
+        log_priors=log_priors, star=star, star_penalty=star_penalty, entropy=entropy, consistency=consistency,
+    )  # fmt: skip
+
+
+def _terms(
+    logits: Tensor,
+    targets: Tensor,
+    logit_lengths: Tensor,
+    target_lengths: Tensor,
+    *,
+    blank: int,
+    zero_infinity: bool,
+    layout: str,
+    log_priors: Tensor | None,
+    star: int | None,
+    star_penalty: float,
+    entropy: bool,
+    consistency: bool,
+) -> CtcTerms:
     if logits.dim() == 2:
-        logits, unbatched = logits.unsqueeze(1), True
-    else:
-        logits, unbatched = (logits.transpose(0, 1) if layout == "NTC" else logits), False
+        logits = logits.unsqueeze(1)
+    elif layout == "NTC":
+        logits = logits.transpose(0, 1)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    targets = pad_targets(targets, target_lengths.reshape(-1))
     logit_lengths, target_lengths = logit_lengths.reshape(-1), target_lengths.reshape(-1)
-    trellis = _trellis(_valid_log_probs(logits, logit_lengths), targets, logit_lengths, target_lengths, blank)
-    loss = _loss(trellis, _alphas(trellis, logit_lengths), _final(trellis, logit_lengths, target_lengths))
+    targets = pad_targets(targets, target_lengths)
+    plain = valid_logits(logits, logit_lengths)
+    table = emission_table(plain, log_priors=log_priors, star=star, star_penalty=star_penalty, blank=blank)
+    trellis = build_trellis(
+        table, targets, logit_lengths, target_lengths, classes=logits.shape[-1], blank=blank, star=star
+    )
+    loss = loss_of(trellis, alphas_of(trellis, logit_lengths), final_of(trellis, logit_lengths, target_lengths))
     # Adds 0 and keeps the graph where there is no frame to depend on.
     loss = loss + logits.flatten()[:0].sum()
+
+    # NaN marks the frames of an utterance with a fault, as log_sum does in the kernels.
+    counts = is_valid(logit_lengths, len(logits)) & (loss != INFINITY)
+    mark = torch.where(counts & loss.isnan(), torch.nan, 0.0)
+    log_probs, none = plain.log_softmax(-1), loss.new_empty(0)
+    entropies = torch.where(counts, _row_entropy(log_probs) + mark, 0).sum(0) if entropy else none
+    divergences = none
+    if consistency:
+        both = counts & _partner(counts)
+        divergences = torch.where(both, _row_divergence(log_probs) + mark + _partner(mark), 0).sum(0)
     if zero_infinity:
-        loss = torch.where(loss == float("inf"), torch.zeros_like(loss), loss)
-    if reduction == "mean":
-        return (loss / target_lengths.clamp(min=1)).mean() if loss.numel() else loss.sum()
-    if reduction == "sum":
-        return loss.sum()
-    return loss[0] if unbatched else loss
+        loss = torch.where(loss == INFINITY, torch.zeros_like(loss), loss)
+    return CtcTerms(loss, entropies, divergences)
 
 
-def pad_targets(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Return targets as ``[N, S]``, from padded or concatenated ones; entries beyond a length are arbitrary."""
-    if targets.dim() == 2:
-        return targets.long()
-    # On a GPU the longest target is not known without a sync: all of them fit into their sum.
-    on_host = target_lengths.device.type == "cpu" and target_lengths.numel()
-    width = int(target_lengths.max()) if on_host else targets.numel()
-    starts = target_lengths.cumsum(0) - target_lengths
-    positions = starts[:, None] + torch.arange(width, device=targets.device)
-    if targets.numel() == 0:
-        return targets.new_zeros(positions.shape, dtype=torch.long)
-    return targets.long()[positions.clamp(0, targets.numel() - 1)]
+def _row_entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of each frame, ``[T, N]``; a class of probability 0 counts 0."""
+    log_probs = log_probs.clamp(min=-1e30)
+    return -(log_probs.exp() * log_probs).sum(-1)
 
 
-def _valid_log_probs(logits: Tensor, logit_lengths: Tensor) -> Tensor:
-    """Log-softmax ``[T, N, C]``; frames beyond the length, which may hold NaN, are taken as zeros."""
-    frames = torch.arange(logits.shape[0], device=logits.device)
-    valid = frames[:, None, None] < logit_lengths[None, :, None]
-    return torch.where(valid, logits, torch.zeros_like(logits)).log_softmax(-1)
+def _row_divergence(log_probs: Tensor) -> Tensor:
+    """KL(p' ‖ p) of each frame, ``[T, N]``; p' is the other view's distribution, taken as constant."""
+    other = _partner(log_probs).detach()
+    p = other.exp()
+    return (p * torch.where(p == 0, 0, other - log_probs)).sum(-1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trellis:
-    """The 2S+1 states of each utterance and how they may follow each other."""
-
-    # Class of each state, [N, 2S+1]; labels stand at odd positions.
-    states: Tensor
-    # Whether a state may be entered from two states back, [N, 2S+1].
-    can_skip: Tensor
-    # Log-probability of each state's class, [T, N, 2S+1].
-    emissions: Tensor
-    # Utterances with a length or label out of range, [N].
-    fault: Tensor
-
-    def enter(self, alpha: Tensor) -> Tensor:
-        """Log-sum over the states that a path may have been in one frame earlier."""
-        two_back = torch.where(self.can_skip, _shift(alpha, 2), _LOG_ZERO)
-        return torch.stack([alpha, _shift(alpha, 1), two_back]).logsumexp(0)
-
-    def leave(self, beta: Tensor) -> Tensor:
-        """Log-sum over the states that a path may be in one frame later."""
-        two_on = _shift(torch.where(self.can_skip, beta, _LOG_ZERO), -2)
-        return torch.stack([beta, _shift(beta, -1), two_on]).logsumexp(0)
-
-
-def _shift(x: Tensor, by: int) -> Tensor:
-    """Move the last axis up (down for negative ``by``), filling with "impossible"."""
-    width = x.shape[-1]
-    if by > 0:
-        return torch.nn.functional.pad(x, (by, 0), value=_LOG_ZERO)[..., :width]
-    return torch.nn.functional.pad(x, (0, -by), value=_LOG_ZERO)[..., -by:]
-
-
-def _trellis(log_probs: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, blank: int) -> _Trellis:
-    frames, batch, classes = log_probs.shape
-    width = targets.shape[1]
-    # A label that no class has makes the utterance NaN, like the kernels: a GPU cannot raise without a sync.
-    used = torch.arange(width, device=targets.device) < target_lengths[:, None]
-    fault = (((targets < 0) | (targets >= classes)) & used).any(1)
-    fault |= (logit_lengths < 0) | (logit_lengths > frames) | (target_lengths < 0) | (target_lengths > width)
-
-    states = torch.full((batch, 2 * width + 1), blank, device=targets.device, dtype=torch.long)
-    states[:, 1::2] = targets.clamp(0, classes - 1)
-    # A label may follow the label before it without a blank if they differ; blanks (even positions) never skip.
-    can_skip = torch.zeros_like(states, dtype=torch.bool)
-    can_skip[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
-    # Clamped, so that classes at -inf stay impossible without NaN gradients.
-    emissions = log_probs.gather(2, states.expand(frames, -1, -1)).clamp(min=_LOG_ZERO)
-    return _Trellis(states, can_skip, emissions, fault)
-
-
-def _alphas(trellis: _Trellis, logit_lengths: Tensor) -> Tensor:
-    """Log-probability of all path beginnings that end in each state, ``[T+1, N, 2S+1]``; row 0 is before any frame."""
-    alpha = torch.full_like(trellis.states, 0, dtype=trellis.emissions.dtype)
-    # Before the first frame: as if in the first blank.
-    alpha = torch.where(torch.arange(alpha.shape[1], device=alpha.device) == 0, alpha, _LOG_ZERO)
-    rows = [alpha]
-    for t, emission in enumerate(trellis.emissions):
-        alpha = torch.where((t < logit_lengths)[:, None], trellis.enter(alpha) + emission, alpha)
-        rows.append(alpha)
-    return torch.stack(rows)
-
-
-def _final(trellis: _Trellis, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-    """0 for the states a path may end in, "impossible" for others, ``[N, 2S+1]``: last blank, last label.
-
-    Without frames a path is still before the first, which only the empty target allows.
-    """
-    width = trellis.states.shape[1]
-    last = (2 * target_lengths.clamp(0, width // 2))[:, None]
-    state = torch.arange(width, device=last.device)
-    ends = (state == last) | ((state == last - 1) & (logit_lengths > 0)[:, None])
-    return torch.where(ends, 0.0, _LOG_ZERO).to(trellis.emissions.dtype)
-
-
-def _loss(trellis: _Trellis, alphas: Tensor, final: Tensor) -> Tensor:
-    """Negative log-likelihood ``[N]``; inf without an alignment, NaN for a fault."""
-    loss = -(alphas[-1] + final).logsumexp(1)
-    loss = torch.where(loss > -0.5 * _LOG_ZERO, float("inf"), loss)
-    return torch.where(trellis.fault, float("nan"), loss)
-
-
-def _occupancy(
-    trellis: _Trellis, alphas: Tensor, final: Tensor, loss: Tensor, logit_lengths: Tensor, classes: int
-) -> Tensor:
-    """Probability, given the target, that a path is in each class at each frame, ``[T, N, C]``."""
-    frames, batch, _ = trellis.emissions.shape
-    sums = alphas.new_zeros(frames, batch, classes)
-    beta = final
-    for t in reversed(range(frames)):
-        if t + 1 < frames:
-            moved = trellis.leave(beta + trellis.emissions[t + 1])
-            beta = torch.where((t + 1 < logit_lengths)[:, None], moved, final)
-        # Normalised by its own sum: exp(alpha + beta + loss) would carry the rounding of the whole loss.
-        posterior = (alphas[t + 1] + beta).softmax(1)
-        inside = (t < logit_lengths) & loss.isfinite()
-        sums[t].scatter_add_(1, trellis.states, torch.where(inside[:, None], posterior, 0))
-    return sums
+def _partner(x: Tensor) -> Tensor:
+    """Entries of the other view of each utterance: n + N/2, modulo N, along dimension 1."""
+    return x.roll(x.shape[1] // 2, 1)
 
 
 def forward(
@@ -177,100 +157,108 @@ def forward(
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
+    log_priors: Tensor | None,
     blank: int,
+    star: int | None,
+    star_penalty: float,
     zero_infinity: bool,
+    with_entropy: bool,
+    with_consistency: bool,
+    overwrite_logits: bool,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return loss, row_max, log_sum and occupancy as the op's README defines them."""
+) -> tuple[Tensor, ...]:
+    """Return the terms and what backward needs, as the op's README defines them."""
     frames, _, classes = logits.shape
     real = torch.float64 if logits.dtype == torch.float64 else torch.float32
     wide = pad_targets(targets, target_lengths)
-    trellis = _trellis(_valid_log_probs(logits.double(), logit_lengths), wide, logit_lengths, target_lengths, blank)
+    plain = valid_logits(logits.double(), logit_lengths)
+    table = emission_table(plain, log_priors=log_priors, star=star, star_penalty=star_penalty, blank=blank)
+    trellis = build_trellis(table, wide, logit_lengths, target_lengths, classes=classes, blank=blank, star=star)
     if targets.dim() == 1:
         # Lengths of another total than the concatenated targets leave none of them where it belongs.
         trellis.fault.logical_or_(target_lengths.sum() != targets.numel())
-    alphas = _alphas(trellis, logit_lengths)
-    final = _final(trellis, logit_lengths, target_lengths)
-    loss = _loss(trellis, alphas, final)
+    alphas = alphas_of(trellis, logit_lengths)
+    final = final_of(trellis, logit_lengths, target_lengths)
+    loss = loss_of(trellis, alphas, final)
 
-    valid = torch.arange(frames, device=logits.device)[:, None] < logit_lengths
-    plain = torch.where(valid[:, :, None], logits, torch.zeros_like(logits)).to(real)
     row_max = plain.amax(-1)
-    log_sum = (plain.double() - row_max.double()[:, :, None]).exp().sum(-1).log()
+    log_sum = (plain - row_max[:, :, None]).exp().sum(-1).log()
     log_sum = torch.where(torch.isnan(loss), torch.nan, log_sum)
-    log_sum = torch.where(valid & (loss != float("inf")), log_sum, torch.inf).to(real)
-    packed = logits.new_empty(0, dtype=real)
+    log_sum = torch.where(is_valid(logit_lengths, frames) & (loss != INFINITY), log_sum, INFINITY)
+
+    none = logits.new_empty(0, dtype=torch.float64)
+    row_entropy, entropy, consistency, star_rows, packed = none, none, none, none, none
+    log_probs, counts, mark = plain.log_softmax(-1), log_sum != INFINITY, torch.where(log_sum.isnan(), torch.nan, 0.0)
+    if with_entropy:
+        row_entropy = _row_entropy(log_probs)
+        entropy = torch.where(counts, row_entropy + mark, 0).sum(0)
+    if with_consistency:
+        rows = _row_divergence(log_probs) + mark + _partner(mark)
+        consistency = torch.where(counts & _partner(counts), rows, 0).sum(0)
     if save:
-        by_class = _occupancy(trellis, alphas, final, loss, logit_lengths, classes).to(real)
-        packed = _pack(by_class, targets, wide, target_lengths, blank)
+        by_entry = occupancy_of(trellis, alphas, final, loss, logit_lengths, table.shape[-1])
+        packed = pack(by_entry[:, :, :classes].to(real), targets, wide, target_lengths, blank)
+    if star is not None:
+        share = by_entry[:, :, classes] if save else torch.zeros_like(row_max)
+        star_rows = _star_rows(plain, share, blank)
     if zero_infinity:
-        loss = torch.where(loss == float("inf"), 0, loss)
-    return loss.to(real), row_max, log_sum, packed
+        loss = torch.where(loss == INFINITY, 0, loss)
+    outputs = (loss, entropy, consistency, row_max, log_sum, row_entropy, star_rows, packed)
+    return tuple(output.to(real) for output in outputs)
+
+
+def _star_rows(logits: Tensor, share: Tensor, blank: int) -> Tensor:
+    """The largest logit but blank's (0 where all are -inf), and log(share of the star) - log-sum below it."""
+    rest = logits.clone()
+    rest[:, :, blank] = -INFINITY
+    rest_max = rest.amax(-1)
+    rest_max = torch.where(rest_max == -INFINITY, 0, rest_max)
+    rest_sum = (rest - rest_max[:, :, None]).exp().sum(-1).log()
+    return torch.stack([rest_max, torch.where(share == 0, -INFINITY, share.log() - rest_sum)])
 
 
 def backward(
     grad_loss: Tensor,
+    grad_entropy: Tensor,
+    grad_consistency: Tensor,
     logits: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
     row_max: Tensor,
     log_sum: Tensor,
+    row_entropy: Tensor,
+    star_rows: Tensor,
     occupancy: Tensor,
     blank: int,
+    star: int | None,
+    with_entropy: bool,
+    with_consistency: bool,
     needs: list[bool],
 ) -> Tensor:
-    """Return ``grad_loss * (softmax(logits) - occupancy)``, strided like ``logits``."""
+    """Return the gradient of the three terms, strided like ``logits``."""
     wide = pad_targets(targets, target_lengths)
-    by_class = _unpack(occupancy.double(), targets, wide, target_lengths, blank, logits.shape)
-    softmax = ((logits.double() - row_max.double()[:, :, None]) - log_sum.double()[:, :, None]).exp()
-    grad = grad_loss.double()[:, None] * (softmax - by_class)
+    idle = (log_sum == INFINITY)[:, :, None]
+    plain = torch.where(idle, 0, logits.double())
+    log_probs = (plain - row_max.double()[:, :, None]) - log_sum.double()[:, :, None]
+    p = log_probs.exp()
+    difference = p - unpack(occupancy.double(), targets, wide, target_lengths, blank, logits.shape)
+    if star is not None:
+        rest_max, share = star_rows.double()[:, :, :, None]
+        starred = ((plain - rest_max) + share).exp()
+        starred[:, :, blank] = 0
+        difference = difference - starred
+    grad = grad_loss.double()[:, None] * difference
+    if with_entropy:
+        surprise = torch.where(p == 0, 0, p * (log_probs + row_entropy.double()[:, :, None]))
+        grad = grad - grad_entropy.double()[:, None] * surprise
+    if with_consistency:
+        grad = grad + grad_consistency.double()[:, None] * torch.where(_partner(idle), 0, p - _partner(p))
     # +inf marks frames without gradient (padding, infeasible), whatever the logits hold there.
-    grad = torch.where((log_sum == float("inf"))[:, :, None], torch.zeros_like(grad), grad)
+    grad = torch.where(idle, torch.zeros_like(grad), grad)
     return torch.empty_like(logits).copy_(grad)
 
 
-def stored_by_class(targets: Tensor, batch: int, classes: int) -> bool:
-    """Whether occupancies are stored for each class (``[N, T, C]``) because positions would not be fewer."""
-    return targets.numel() + batch >= batch * classes
-
-
-def _slots(targets: Tensor, wide: Tensor, target_lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """Where blank and each label of each frame stand in the packed occupancy, ``[N, T, S+1]``, and which exist."""
-    batch, width = wide.shape
-    lengths = target_lengths.clamp(0, width)
-    starts = lengths.cumsum(0) - lengths if targets.dim() == 1 else torch.arange(batch, device=wide.device) * width
-    base = frames * (starts + torch.arange(batch, device=wide.device))
-    frame = torch.arange(frames, device=wide.device)
-    slot = torch.arange(width + 1, device=wide.device)
-    index = base[:, None, None] + frame[None, :, None] * (lengths + 1)[:, None, None] + slot
-    return index, (slot <= lengths[:, None])[:, None, :].expand(index.shape)
-
-
-def _pack(by_class: Tensor, targets: Tensor, wide: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
-    """From ``[T, N, C]`` to the packed form; a class that occurs again gets all at its first position."""
-    frames, batch, classes = by_class.shape
-    if stored_by_class(targets, batch, classes):
-        return by_class.transpose(0, 1).reshape(-1)
-    index, exists = _slots(targets, wide, target_lengths, frames)
-    ids = torch.nn.functional.pad(wide, (1, 0), value=blank).clamp(0, classes - 1)
-    repeated = (ids[:, :, None] == ids[:, None, :]).tril(-1).any(-1)
-    values = by_class.transpose(0, 1).gather(2, ids[:, None, :].expand(index.shape))
-    values = torch.where(repeated[:, None, :], torch.zeros_like(values), values)
-    packed = values.new_zeros(frames * (targets.numel() + batch) + 1)
-    # What does not exist goes to one spare place at the end.
-    packed[torch.where(exists, index, packed.numel() - 1)] = values
-    return packed[:-1].clone()
-
-
-def _unpack(
-    occupancy: Tensor, targets: Tensor, wide: Tensor, target_lengths: Tensor, blank: int, shape: torch.Size
-) -> Tensor:
-    """From the packed form to ``[T, N, C]``."""
-    frames, batch, classes = shape
-    if stored_by_class(targets, batch, classes):
-        return occupancy.reshape(batch, frames, classes).transpose(0, 1)
-    index, exists = _slots(targets, wide, target_lengths, frames)
-    ids = torch.nn.functional.pad(wide, (1, 0), value=blank).clamp(0, classes - 1)
-    values = torch.where(exists, occupancy[torch.where(exists, index, 0)], 0) if index.numel() else index.to(occupancy)
-    sums = occupancy.new_zeros(batch, frames, classes)
-    return sums.scatter_add_(2, ids[:, None, :].expand(index.shape), values).transpose(0, 1)
+def backward_overwriting(*args: Any) -> None:
+    """Write what ``backward`` returns over ``logits``."""
+    logits = args[3]
+    logits.copy_(backward(*args))

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from lisa_kernels.core import native
 from lisa_kernels.testing.cuda.compiler import compile_ptx
 from lisa_kernels.testing.cuda.host import HostLaunch, HostModule
 from lisa_kernels.testing.cuda.toolchain import shim_folder, why_no_host, why_no_nvcc
+
+if TYPE_CHECKING:
+    from lisa_kernels.testing.ptx import Report
 
 LIBRARY = "lisa_host"
 _OPS = pathlib.Path(__file__).resolve().parents[3] / "csrc" / "ops"
@@ -60,7 +63,7 @@ def host_kernels(sources: Sequence[pathlib.Path] | None = None, *, thread_order:
 @contextlib.contextmanager
 def emulated_kernels(
     arch: str, sources: Sequence[pathlib.Path] | None = None, *, block_order: int | None = None
-) -> Iterator[None]:
+) -> Iterator[list[Report]]:
     """Run the CUDA backend on CPU tensors while the block runs: launchers as they are, kernels as nvcc's PTX, emulated.
 
     Args:
@@ -68,18 +71,22 @@ def emulated_kernels(
         sources: As in ``host_kernels``.
         block_order: Blocks run in an order drawn from this seed; None: in order of their indices.
 
+    Yields:
+        A list that gets the report of each launch.
+
     Raises:
         PtxError: A kernel did something wrong; raised at the end of the block.
         RuntimeError: A tool is missing, or nvcc does not take a file.
     """
     paths = op_sources() if sources is None else sources
+    reports: list[Report] = []
     with contextlib.ExitStack() as stack:
         for path in paths:
             module = _build(path)
             module.call("lisa_host_record_allocations", returns=None)
-            stack.enter_context(module.run_through(_emulator(module, path, arch, block_order)))
+            stack.enter_context(module.run_through(_emulator(module, path, arch, block_order, reports)))
         stack.enter_context(native.run_on(LIBRARY))
-        yield
+        yield reports
 
 
 def why_no_emulated_ops() -> str | None:
@@ -88,13 +95,11 @@ def why_no_emulated_ops() -> str | None:
 
 
 def _emulator(
-    module: HostModule, source: pathlib.Path, arch: str, block_order: int | None
+    module: HostModule, source: pathlib.Path, arch: str, block_order: int | None, reports: list[Report]
 ) -> Callable[[HostLaunch], None]:
     def execute(launch: HostLaunch) -> None:
-        from lisa_kernels.testing.ptx import Module
-
-        ptx = Module(compile_ptx(source, arch))
-        ptx.launch(
+        ptx = _parsed(compile_ptx(source, arch))
+        report = ptx.launch(
             _entry(launch, ptx.kernels),
             launch.grid,
             launch.block,
@@ -103,8 +108,17 @@ def _emulator(
             block_order=block_order,
             buffers=_live_memory(module),
         )
+        reports.append(report)
 
     return execute
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """Return the PTX module of a text: 6 MB of CTC take 4 s to read, and a call of the op launches six kernels."""
+    from lisa_kernels.testing.ptx import Module
+
+    return Module(text)
 
 
 def _entry(launch: HostLaunch, kernels: Sequence[str]) -> str:

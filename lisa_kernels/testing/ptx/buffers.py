@@ -52,6 +52,8 @@ class Region:
         self.writable = any(buffer.writable for buffer in buffers)
         self.base = self.start // _GRAIN * _GRAIN
         self.history: GlobalHistory | None = None
+        # Bytes that all accesses asked for; atomics are not counted.
+        self.loaded = self.stored = 0
         self.gaps = self._gaps()
         # Reaches into the pages' rest on both sides; the range is checked before each access.
         room = -(-(self.end - self.base) // _GRAIN) * _GRAIN
@@ -126,12 +128,14 @@ class GlobalMemory:
         """Return ``[addresses, width]`` bytes, of addresses that were checked before."""
         data = np.empty((len(addresses), width), np.uint8)
         for region, part, rows in self._rows(addresses, width):
+            region.loaded += rows.size
             data[part] = region.bytes[rows]
         return data
 
     def write(self, addresses: np.ndarray, data: np.ndarray) -> None:
         """Write rows at addresses that were checked before."""
         for region, part, rows in self._rows(addresses, data.shape[1]):
+            region.stored += rows.size
             region.bytes[rows] = data[part]
 
     def stamp(self, addresses: np.ndarray, width: int, stamp: np.ndarray) -> None:

@@ -65,6 +65,23 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """Bytes that a launch asked of a piece of global memory, each byte of each access once, whatever a cache holds.
+
+    Attributes:
+        start: Address of its first byte.
+        size: Its bytes; tensors that lie closer together than 128 bytes are one piece.
+        loaded: By loads and copies, atomics left out.
+        stored: By stores and copies, atomics left out.
+    """
+
+    start: int
+    size: int
+    loaded: int
+    stored: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What a launch did.
 
@@ -73,12 +90,14 @@ class Report:
         blocks: Blocks that ran.
         instructions: Instructions executed, each counted once for all threads that ran it together.
         printed: What the kernel printed, one text for each thread and call.
+        traffic: What it asked of each piece of global memory.
     """
 
     kernel: str
     blocks: int
     instructions: int
     printed: tuple[str, ...]
+    traffic: tuple[Asked, ...]
 
 
 class Launch:
@@ -152,7 +171,11 @@ class Launch:
                 waiting, stuck = self._run_round(waiting)
                 if stuck or self._since_block_ended > self.options.max_instructions:
                     raise self._hangs(waiting[0], stuck)
-        return Report(self.program.name, len(indices), self._instructions, tuple(self.printed))
+        traffic = tuple(
+            Asked(region.start, region.end - region.start, region.loaded, region.stored)
+            for region in self.global_memory.regions
+        )
+        return Report(self.program.name, len(indices), self._instructions, tuple(self.printed), traffic)
 
     def _run_round(self, blocks: list[Block]) -> tuple[list[Block], bool]:
         """Run each block for a while; return those that have not ended, and whether all run in circles for ever."""

@@ -51,6 +51,8 @@ class BlockMemory:
         data = np.empty((len(lanes), width), np.uint8)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             data[part] = self._load_part(memory, offsets, width, lanes[part], strong)
+            if isinstance(memory, Region):
+                memory.loaded += len(offsets) * width
         return data
 
     def store(
@@ -68,6 +70,8 @@ class BlockMemory:
         check_alignment(addresses, width, lanes)
         for part, offsets, memory in self._parts(space, addresses, width, lanes):
             self._store_part(memory, offsets, data[part], lanes[part], strong, element)
+            if isinstance(memory, Region):
+                memory.stored += len(offsets) * width
 
     def note(
         self, space: str, addresses: np.ndarray, width: int, lanes: np.ndarray, *, writes: bool,

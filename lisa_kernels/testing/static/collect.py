@@ -56,7 +56,7 @@ def collect(spec: OpSpec, targets: Iterable[str]) -> Collection:
         RuntimeError: The host code fails on meta tensors; the message names case and dtype.
     """
     targets = tuple(targets)
-    kernels = {op.name: op for op in _ops(spec) if _triton(op).package is not None}
+    kernels = triton_ops(spec)
     if not kernels:
         return Collection(spec.name, ())
     jobs, notes = [], []
@@ -105,8 +105,8 @@ def collect_from(function: Callable[[], Any], targets: Iterable[str], *, name: s
     return Collection(name, tuple(merge(jobs)))
 
 
-class _RunTriton(TorchDispatchMode):
-    """Runs ``triton_impl`` where a registered op of ``kernels`` is called."""
+class RunTriton(TorchDispatchMode):
+    """Runs ``triton_impl`` where a registered op of ``kernels`` (``triton_ops``) is called."""
 
     def __init__(self, kernels: Mapping[str, Op]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def _launches(
     spec: OpSpec, inputs: Mapping[str, Any], kernels: Mapping[str, Op], target: str
 ) -> tuple[list[LaunchRecord], list[str]]:
     """Forward without gradients, then forward and backward with all of them."""
-    mode = _RunTriton(kernels)
+    mode = RunTriton(kernels)
     with force_target(target), record() as launches:
         with mode, torch.no_grad():
             spec.function(**inputs)
@@ -152,10 +152,10 @@ def _problems(spec: OpSpec) -> Iterator[tuple[Case, torch.dtype, bool]]:
                 yield case, dtype, real_size
 
 
-def _ops(spec: OpSpec) -> list[Op]:
-    """The operators that the module of the public function defines."""
-    module = sys.modules[spec.function.__module__]
-    return [value for value in vars(module).values() if isinstance(value, Op)]
+def triton_ops(spec: OpSpec) -> dict[str, Op]:
+    """Return the operators, by name, that the module of the public function defines and that have Triton kernels."""
+    found = (value for value in vars(sys.modules[spec.function.__module__]).values() if isinstance(value, Op))
+    return {op.name: op for op in found if _triton(op).package is not None}
 
 
 def _triton(op: Op) -> Any:

@@ -88,8 +88,13 @@ def _branch_labels(branch: Instruction) -> list[str]:
 
 
 def _falls_through(branch: Instruction) -> bool:
-    """A branch is conditional by its predicate, or by a predicate operand (``BRA P0, ...``, ``BRA.U UP0, ...``)."""
-    return branch.is_conditional or (branch.base == "BRA" and bool(re.match(r"!?U?P\d", branch.operands)))
+    """A branch is conditional by its predicate, by a predicate operand (``BRA P0, ...``, ``BRA.U UP0, ...``), or by
+    what it asks of the warp: ``BRA.DIV`` is taken where lanes have parted, before a shuffle.
+    """
+    if branch.is_conditional:
+        return True
+    asks_warp = branch.opcode.startswith(("BRA.DIV", "BRA.CONV"))
+    return asks_warp or (branch.base == "BRA" and bool(re.match(r"!?U?P\d", branch.operands)))
 
 
 def find_loops(graph: Graph, is_work: Callable[[Instruction], bool]) -> list[Loop]:

@@ -36,6 +36,8 @@ class LoopFigures:
         sim: Tensor cycles over the replay's, median of seven; None without MMA or model.
         sim_range: Least and largest of the seven.
         latency_1block: Replayed cycles of one iteration with one resident block, of a loop without MMA.
+        copy_groups: Groups of asynchronous copies (``cp.async.commit_group``) of one iteration: as many stages of a
+            pipeline as the compiler unrolled.
     """
 
     head: str
@@ -54,6 +56,7 @@ class LoopFigures:
     sim: float | None = None
     sim_range: tuple[float, float] | None = None
     latency_1block: float | None = None
+    copy_groups: int = 0
 
     @property
     def is_measured(self) -> bool:

@@ -175,6 +175,7 @@ def _count(instructions: Sequence[Instruction]) -> dict:
         "mix": dict(bases.most_common(_MIX)),
         "mma": dict(Counter(i.opcode for i in instructions if opcodes.is_mma(i))),
         "special": bases["MUFU"],
+        "copy_groups": bases["LDGDEPBAR"],
         "barriers": bases["BAR"],
         "spills": sum(bases[base] for base in opcodes.SPILL),
         "global_access": _accesses(instructions, opcodes.GLOBAL_ACCESS - opcodes.SPILL),

@@ -59,7 +59,8 @@ class Row:
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the table: each kernel and launch choice, below it its targets.
 
-    From ``instr`` on the columns are of the hot loop, or of the straight code where there is no loop.
+    From ``instr`` on the columns are of the hot loop, or of the straight code where there is no loop.  Loops around
+    asynchronous copies get a line each.
     """
     yield _COLUMNS.format(*_TITLES)
     for name in dict.fromkeys(row.name for row in rows):
@@ -134,6 +135,16 @@ def _lines(row: Row) -> Iterator[str]:
     where = "hot loop" if hot.is_loop else "no loop"
     yield f"            {where}: global {_counts(hot.global_access)}; shared {_counts(hot.shared_access)}"
     yield f"            mix {_counts(hot.mix, most=_MIX)}"
+    for loop in figures.loops:
+        if loop.copy_groups:
+            yield f"            {_stages(loop)}"
+
+
+def _stages(loop: LoopFigures) -> str:
+    """A pipelined loop by its stages, of which the compiler unrolled some: a stage of a recursion is its latency."""
+    groups, barriers = loop.copy_groups, f"{loop.barriers / loop.copy_groups:g} barriers"
+    cycles = "" if loop.latency_1block is None else f", {loop.latency_1block / groups:.0f} model cycles"
+    return f"loop {loop.head}, a stage: {loop.instructions / groups:.0f} instructions{cycles}, {barriers} (of {groups})"
 
 
 def _resident(figures: KernelFigures) -> str:

@@ -204,3 +204,19 @@ def test_the_gaps_of_a_view_may_be_read_but_not_written():
     caught = fault("st.global.b32 [%rd0+24], 0;", rows, threads=1)
     assert (caught.kind, caught.offset) == ("out of bounds", 24)
     assert "between the elements of a view" in caught.detail
+
+
+def test_the_report_counts_each_byte_of_each_access():
+    """Two loads of a word that one cache line would serve are two; lanes that are switched off ask for nothing."""
+    # Pieces of memory closer together than 128 bytes are counted as one.
+    memory = np.arange(192, dtype="u4")
+    x, out = memory[:32], memory[160:]
+    report = run_block(
+        LANE + "mul.wide.u32 %rd4, %r0, 4; add.s64 %rd5, %rd0, %rd4; add.s64 %rd6, %rd1, %rd4; setp.lt.u32 %p0, %r0, 8;"
+        "ld.global.b32 %r1, [%rd5]; ld.global.b32 %r2, [%rd5]; @%p0 st.global.b32 [%rd6], %r1;",
+        x,
+        out,
+    )
+    asked = {name: [(a.loaded, a.stored) for a in report.traffic if a.start <= array.ctypes.data < a.start + a.size]
+             for name, array in (("x", x), ("out", out))}  # fmt: skip
+    assert asked == {"x": [(2 * 32 * 4, 0)], "out": [(0, 8 * 4)]}

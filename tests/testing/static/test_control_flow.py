@@ -76,6 +76,14 @@ def test_a_branch_with_a_predicate_operand_falls_through():
     assert loop.has_mma
 
 
+def test_a_branch_for_parted_lanes_falls_through_to_the_shuffle():
+    """nvcc puts ``BRA.DIV`` before each shuffle of a loop: what it jumps to lies behind the kernel."""
+    shuffle = "SHFL.UP PT, R4, R5, 0x1, RZ"
+    lines = [".L_x_0:", *WORK, "BRA.DIV ~URZ, `(.L_x_1)", shuffle, "@P0 BRA `(.L_x_0)", "EXIT", ".L_x_1:", "EXIT"]
+    (loop,) = hot(lines)
+    assert [i.base for i in loop.instructions].count("SHFL") == 1
+
+
 def test_code_that_nobody_reaches_is_no_way_into_a_loop():
     """Behind an unconditional branch stands padding that would fall into the loop's head."""
     lines = ["BRA `(.L_x_0)", "NOP", ".L_x_0:", *WORK, "@P0 BRA `(.L_x_0)", "EXIT"]

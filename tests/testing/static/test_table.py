@@ -26,6 +26,13 @@ def test_a_range_that_is_too_wide_is_not_shown_as_a_figure():
     assert "0.60 (" not in shown
 
 
+def test_a_pipelined_loop_is_shown_by_its_stages():
+    loop = {"copy_groups": 8, "instructions": 800, "latency_1block": 2000.0, "barriers": 0}
+    shown = text_of(Row("op", "job", "sm_80", kernel(loop=loop)))
+    assert "a stage: 100 instructions, 250 model cycles, 0 barriers (of 8)" in shown
+    assert "a stage" not in text_of(Row("op", "job", "sm_80", kernel(loop={"copy_groups": 0})))
+
+
 def test_a_kernel_without_figures_shows_the_reason_and_counts_as_failed():
     row = Row("op", "job", "sm_80", None, "no nvdisasm")
     assert "no figures: no nvdisasm" in text_of(row)
