@@ -27,25 +27,18 @@ from setuptools.command.build_py import build_py
 ROOT = pathlib.Path(__file__).resolve().parent
 SETTINGS = runpy.run_path(str(ROOT / "lisa_kernels/core/config.py"))["read_settings"]()
 
-# Kernel files, compiled once for each capability; csrc/core/capability.cpp asks the machine for exactly these flags.
-HOT = (
-    "csrc/ops/ctc/ctc_cpu.cpp",
-    "csrc/ops/ctc_align/ctc_align_cpu.cpp",
-    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_cpu.cpp",
-)
-PLAIN = (
-    "csrc/module.cpp",
-    "csrc/core/capability.cpp",
-    "csrc/ops/ctc/ctc_bind.cpp",
-    "csrc/ops/ctc_align/ctc_align_bind.cpp",
-    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_bind.cpp",
-)
+# Sources of ops go by their names.  Kernels for the CPU are compiled once for each capability; csrc/core/capability.cpp
+# asks the machine for exactly these flags.
+OPS = ROOT / "csrc/ops"
+HOT = sorted(OPS.glob("*/*_cpu.cpp"))
 # Compiled by nvcc, and their bindings by the C++ compiler.
-CUDA = ("csrc/ops/ctc/ctc.cu", "csrc/ops/ctc_greedy_decode/ctc_greedy_decode.cu")
-CUDA_PLAIN = (
-    "csrc/ops/ctc/ctc_bind_cuda.cpp",
-    "csrc/ops/ctc_greedy_decode/ctc_greedy_decode_bind_cuda.cpp",
-)
+CUDA = sorted(OPS.glob("*/*.cu"))
+CUDA_PLAIN = sorted(OPS.glob("*/*_bind_cuda.cpp"))
+PLAIN = [
+    ROOT / "csrc/module.cpp",
+    ROOT / "csrc/core/capability.cpp",
+    *sorted({*OPS.glob("*/*.cpp")} - {*HOT, *CUDA_PLAIN}),
+]
 # No fast maths: IEEE rounding is what the kernels are proved with.
 CUDA_FLAGS = ["-O3", "-std=c++17", "-lineinfo", "-Xptxas=-v,--warn-on-spills", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 CAPABILITIES = {
@@ -218,17 +211,17 @@ class BuildNative(build_ext):
             )
             objects = []
             for source in (*PLAIN, *(CUDA_PLAIN if cuda else ())):
-                objects += ninja.build(f"{pathlib.Path(source).stem}.o", "compile", str(ROOT / source))
+                objects += ninja.build(f"{source.stem}.o", "compile", str(source))
             for source in HOT:
                 # GCC 12 warns about its own AVX-512 header.
                 for name, extra in CAPABILITIES.items() if X86 else [("baseline", [])]:
-                    target = f"{pathlib.Path(source).stem}.{name}.o"
+                    target = f"{source.stem}.{name}.o"
                     variables = {
                         "extra": [*extra, "-fno-exceptions", "-Wno-uninitialized", f"-DLISA_CAPABILITY={name}"]
                     }
-                    objects += ninja.build(target, "compile", str(ROOT / source), variables=variables)
+                    objects += ninja.build(target, "compile", str(source), variables=variables)
             for source in CUDA if cuda else ():
-                objects += ninja.build(f"{pathlib.Path(source).stem}.cu.o", "nvcc", str(ROOT / source))
+                objects += ninja.build(f"{source.stem}.cu.o", "nvcc", str(source))
             ninja.build(str(extension), "link", objects)
         status = subprocess.run([os.path.join(BIN_DIR, "ninja"), "-C", str(build)]).returncode
         if status:
