@@ -18,7 +18,7 @@ __device__ inline RealOf<In> star_score(const Align& call, const In* row, RealOf
 }
 
 template <typename In, int kThreads>
-__global__ void __launch_bounds__(kRowBlock, 2) ctc_align_rows_kernel(Align call) {
+__global__ void __launch_bounds__(kRowBlock, sizeof(In) == 8 ? 1 : 2) ctc_align_rows_kernel(Align call) {
   using Real = RealOf<In>;
   using Row = RowThreads<kThreads>;
   const Problem& p = call.problem;

@@ -57,7 +57,7 @@ struct FrameEmissions {
 
 // Targets of more_than < S <= at_most labels, an utterance a warp.  Lane i has positions i, 32 + i, ...
 template <typename Real, int kGroups>
-__global__ void __launch_bounds__(kWarp) ctc_align_warp_kernel(Align call, int more_than, int at_most) {
+__global__ void __launch_bounds__(kWarp, 1) ctc_align_warp_kernel(Align call, int more_than, int at_most) {
   const Aligned u = aligned_of(call, blockIdx.x);
   if (u.labels <= more_than || u.labels > at_most) return;
   const int lane = threadIdx.x;

@@ -14,6 +14,7 @@ from lisa_kernels.ops.ctc.problems import SMALL, WIDE, Change, edge_case, edges_
 # More classes than one row of threads takes at once, and no multiple of a vector.
 _BROAD = {"T": 11, "N": 2, "C": 1203, "S": 5}
 _BOTH = {"entropy_weight": -0.3, "consistency_weight": 0.7}
+ALL = {"star": -1, "star_penalty": 0.4, **_BOTH}
 
 
 def _star_between(kwargs: dict[str, Any]) -> None:

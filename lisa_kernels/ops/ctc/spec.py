@@ -38,6 +38,10 @@ _CASES = (
     Case("more classes than labels", {"T": 50, "N": 3, "C": 131, "S": 15}, {"reduction": "sum"}),
     Case("one utterance", {"T": 96, "N": 1, "C": 64, "S": 16}, {"reduction": "none"}),
     Case("blank is last", {"T": 40, "N": 5, "C": 33, "S": 8}, {"blank": 32}),
+    *(
+        Case(f"all options, C={classes}", {"T": 9, "N": 4, "C": classes, "S": labels}, option_cases.ALL)
+        for classes, labels in ((11, 16), (30, 5), (300, 8), (1203, 4))
+    ),
 )
 
 _EDGE_CASES = (
