@@ -12,12 +12,15 @@ INTERPRET = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
-def dot(a, b, acc):
-    """``acc + a @ b`` with an fp32 accumulator; operands keep their dtype on a GPU (tensor cores)."""
+def dot(a, b, acc=None, PRECISION: tl.constexpr = "tf32"):
+    """``acc + a @ b`` with an fp32 accumulator; operands keep their dtype on a GPU (tensor cores).
+
+    ``PRECISION`` is that of fp32 operands there, as ``input_precision`` of ``tl.dot``.
+    """
     if INTERPRET:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     else:
-        return tl.dot(a, b, acc)
+        return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
 @triton.jit

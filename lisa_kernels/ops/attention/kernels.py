@@ -7,6 +7,8 @@ reordered plans, token.  Tables reach to the end of the last tile, so they are r
 import triton
 import triton.language as tl
 
+from lisa_kernels.core.tl_math import to_dtype
+
 # Tokens of a tile of the plan; a kernel steps through one in as many tokens as it likes.
 PLAN_TILE = tl.constexpr(128)
 # Rows and width of the plan's table of words: two for owners that query, two for owners that are keys.
@@ -104,7 +106,7 @@ def store_rows(
     if WIDTH != COLUMNS:
         mask = mask & (columns < WIDTH)[None, :]
     at = target + head * WIDTH + rows.to(tl.int64)[:, None] * stride + columns[None, :]
-    tl.store(at, value.to(target.dtype.element_ty), mask=mask)
+    tl.store(at, to_dtype(value, target.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -7,6 +7,7 @@ softmax (Milakov and Gimelshein, arXiv 1805.02867) in base 2: ``score * scale_lo
 import triton
 import triton.language as tl
 
+from lisa_kernels.core.tl_math import dot, to_dtype
 from lisa_kernels.ops.attention.kernels import (
     PLAN_TILE,
     find_list,
@@ -41,7 +42,7 @@ def _attend(
             k_source, tokens_k, padded_k, start, head_k, stride_k, keys, KEYS, D, D_COLUMNS, not PARTIAL, REORDERED,
             DESCRIPTORS,
         )  # fmt: skip
-        scores = tl.dot(q, k.T, input_precision=PRECISION)
+        scores = dot(q, k.T, None, PRECISION)
         if PARTIAL:
             bit, position_k, sample_k = load_facts(tokens_k, padded_k, start + tl.arange(0, KEYS), CAUSAL, EXACT)
             seen = is_seen(
@@ -58,7 +59,7 @@ def _attend(
             v_source, tokens_k, padded_k, start, head_k, stride_v, keys, KEYS, DV, DV_COLUMNS, not PARTIAL, REORDERED,
             DESCRIPTORS,
         )  # fmt: skip
-        acc = tl.dot(weights.to(v.dtype), v, acc, input_precision=PRECISION)
+        acc = dot(to_dtype(weights, v.dtype), v, acc, PRECISION)
         total = total * rescale + step_total
         peak = new_peak
     return acc, total, peak

@@ -7,6 +7,7 @@ of its own, and sums in that order: no atomics.
 import triton
 import triton.language as tl
 
+from lisa_kernels.core.tl_math import dot, to_dtype
 from lisa_kernels.ops.attention.kernels import (
     PLAN_TILE,
     find_list,
@@ -42,7 +43,7 @@ def _differentiate(
             DESCRIPTORS,
         )  # fmt: skip
         log_sum = tl.load(row_lse2 + slots)
-        scores = tl.dot(k, q.T, input_precision=PRECISION)
+        scores = dot(k, q.T, None, PRECISION)
         weights = tl.exp2(scores * scale_log2 - log_sum[None, :])
         if PARTIAL:
             bit, position_q, sample_q = load_facts(tokens_q, padded_q, slots, CAUSAL, EXACT)
@@ -56,11 +57,11 @@ def _differentiate(
             upstream_source, tokens_q, padded_q, start, head, stride_upstream, queries, QUERIES, DV, DV_COLUMNS,
             not PARTIAL, REORDERED, DESCRIPTORS,
         )  # fmt: skip
-        grad_v = tl.dot(weights.to(upstream.dtype), upstream, grad_v, input_precision=PRECISION)
+        grad_v = dot(to_dtype(weights, upstream.dtype), upstream, grad_v, PRECISION)
         delta = tl.load(row_delta + slots)
-        grad_weights = tl.dot(v, upstream.T, input_precision=PRECISION)
+        grad_weights = dot(v, upstream.T, None, PRECISION)
         grad_scores = weights * (grad_weights - delta[None, :])
-        grad_k = tl.dot(grad_scores.to(q.dtype), q, grad_k, input_precision=PRECISION)
+        grad_k = dot(to_dtype(grad_scores, q.dtype), q, grad_k, PRECISION)
     return grad_k, grad_v
 
 

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from lisa_kernels.core.tl_math import dot, to_dtype
 from lisa_kernels.ops.attention.kernels import (
     PLAN_TILE,
     find_list,
@@ -68,7 +69,7 @@ def _differentiate(
             v_source, tokens_k, padded_k, start, head_k, stride_v, keys, KEYS, DV, DV_COLUMNS, not PARTIAL, REORDERED,
             DESCRIPTORS,
         )  # fmt: skip
-        scores = tl.dot(q, k.T, input_precision=PRECISION)
+        scores = dot(q, k.T, None, PRECISION)
         weights = tl.exp2(scores * scale_log2 - log_sum[:, None])
         if PARTIAL:
             bit, position_k, sample_k = load_facts(tokens_k, padded_k, start + tl.arange(0, KEYS), CAUSAL, EXACT)
@@ -78,9 +79,9 @@ def _differentiate(
             )  # fmt: skip
             # A select: the weight of a masked score may have overflowed.
             weights = tl.where(seen, weights, 0.0)
-        grad_weights = tl.dot(upstream, v.T, input_precision=PRECISION)
+        grad_weights = dot(upstream, v.T, None, PRECISION)
         grad_scores = weights * (grad_weights - delta[:, None])
-        grad = tl.dot(grad_scores.to(k.dtype), k, grad, input_precision=PRECISION)
+        grad = dot(to_dtype(grad_scores, k.dtype), k, grad, PRECISION)
     return grad
 
 
