@@ -4,32 +4,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def rotate(x: Tensor) -> Tensor:
-    """Return ``x`` ``[N, H, T, D]`` turned by its position in each pair of channels (RoPE, Su et al. 2021)."""
-    half = x.shape[-1] // 2
-    frequency = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+from lisa_kernels import AttentionPlan, AttentionPolicy, ModalityLayout, attention_plan
+from lisa_kernels.nn import CrossModalAttention, RotaryPositions
 
 
-class Attn(nn.Module):
-    """Self-attention with rotary positions; ``keep`` marks the positions that exist."""
+class Mixing(nn.Module):
+    """What the attention of all blocks of a tower shares: one plan of the batch, and rotary positions.
 
-    def __init__(self, width: int, heads: int):
+    Args:
+        heads: All of type full, over one modality.
+        head_dim: Width of a head.
+    """
+
+    def __init__(self, heads: int, head_dim: int):
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.policy = AttentionPolicy.of(["full"] * heads, n_modality=1)
+        self.rotary = RotaryPositions(head_dim)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Map ``[N, T, width]`` to the same shape; ``keep`` is bool ``[N, T]``."""
-        batch, frames, width = x.shape
-        q, k, v = self.qkv(x).view(batch, frames, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, attn_mask=keep[:, None, None, :])
-        return self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+    def forward(self, keep: Tensor) -> dict:
+        """Return the arguments of ``CrossModalAttention`` for a padded batch; ``keep`` is bool ``[N, T]``."""
+        layout = ModalityLayout.from_padded(keep.new_zeros(keep.shape[1], dtype=torch.int32), keep)
+        plan: AttentionPlan = attention_plan(layout, self.policy)
+        return {"plan": plan, "encode": self.rotary.at(layout.position)}
 
 
 class Conv(nn.Module):
@@ -62,18 +58,19 @@ class FeedForward(nn.Sequential):
 class Block(nn.Module):
     """Attention, convolution (if ``kernel`` > 0) and feed-forward, each pre-normalised and added to its input."""
 
-    def __init__(self, width: int, heads: int, *, expansion: int, kernel: int, dropout: float):
+    def __init__(self, width: int, policy: AttentionPolicy, *, expansion: int, kernel: int, dropout: float):
         super().__init__()
-        self.attn_norm, self.attn = nn.LayerNorm(width), Attn(width, heads)
+        self.attn_norm = nn.LayerNorm(width)
+        self.attn = CrossModalAttention(width, policy.heads, policy, bias=True)
         self.conv_norm = nn.LayerNorm(width) if kernel else None
         self.conv = Conv(width, kernel) if kernel else None
         self.ffn_norm, self.ffn = nn.LayerNorm(width), FeedForward(width, expansion)
         # On the sums only: drawing masks for the wide hidden layer too took a tenth of a step on 2 cores.
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Map ``[N, T, width]`` to the same shape; ``keep`` is bool ``[N, T]``."""
-        x = x + self.dropout(self.attn(self.attn_norm(x), keep))
+    def forward(self, x: Tensor, keep: Tensor, mixing: dict) -> Tensor:
+        """Map ``[N, T, width]`` to the same shape; ``keep`` is bool ``[N, T]``, ``mixing`` from ``Mixing`` of it."""
+        x = x + self.dropout(self.attn(self.attn_norm(x), **mixing))
         if self.conv is not None:
             x = x + self.dropout(self.conv(self.conv_norm(x), keep))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lisa import text
-from lisa.blocks import Block
+from lisa.blocks import Block, Mixing
 from lisa.config import Config, HeadConfig, TowerConfig
 from lisa.errors import InputError
 from lisa.heads import CTCHead
@@ -28,7 +28,7 @@ def asr_test() -> Config:
     config = asr_tiny()
     config.data.source = "synthetic"
     config.data.batch_seconds = 8.0
-    config.model.towers = {"speech": TowerConfig(inputs=40, width=32, depth=1, heads=2, kernel=7, dropout=0.1)}
+    config.model.towers = {"speech": TowerConfig(inputs=40, width=32, depth=1, heads=1, kernel=7, dropout=0.1)}
     config.train.steps, config.train.warmup = 20, 5
     config.train.validate_every = config.train.checkpoint_every = 10
     return config
@@ -72,19 +72,21 @@ def build_tower(name: str, tower: TowerConfig) -> Tower:
     Raises:
         InputError: an unknown stem, or sizes that do not fit together.
     """
-    if tower.width % (2 * tower.heads):
+    head_dim, rest = divmod(tower.width, tower.heads)
+    if rest or head_dim % 8 or not 32 <= head_dim <= 256:
         raise InputError(
-            f"build_tower: model.towers.{name}.width is {tower.width}; it takes a multiple of 2 x heads = "
-            f"{2 * tower.heads} (rotary positions turn pairs of channels)."
+            f"build_tower: model.towers.{name}.width is {tower.width} with {tower.heads} heads; it takes a multiple of "
+            f"8 x heads = {8 * tower.heads}, of 32 to 256 a head."
         )
     if tower.kernel and tower.kernel % 2 == 0:
         raise InputError(f"build_tower: model.towers.{name}.kernel is {tower.kernel}; it takes an odd number, or 0.")
     stem = _look_up(STEMS, tower.stem, f"model.towers.{name}.stem")(tower.inputs, tower.width)
+    mixing = Mixing(tower.heads, head_dim)
     blocks = [
-        Block(tower.width, tower.heads, expansion=tower.expansion, kernel=tower.kernel, dropout=tower.dropout)
+        Block(tower.width, mixing.policy, expansion=tower.expansion, kernel=tower.kernel, dropout=tower.dropout)
         for _ in range(tower.depth)
     ]
-    return Tower(stem, blocks, width=tower.width, dropout=tower.dropout)
+    return Tower(stem, mixing, blocks, width=tower.width, dropout=tower.dropout)
 
 
 def parameter_count(model: nn.Module) -> int:

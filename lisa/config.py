@@ -35,7 +35,7 @@ class TowerConfig:
     inputs: int = 80
     width: int = 144
     depth: int = 5
-    heads: int = 4
+    heads: int = 3
     expansion: int = 4
     kernel: int = 15
     dropout: float = 0.15

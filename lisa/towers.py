@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lisa.blocks import Block
+from lisa.blocks import Block, Mixing
 from lisa.data import Sequence
 
 
@@ -37,9 +37,9 @@ class MelStem(nn.Module):
 class Tower(nn.Module):
     """A stem, blocks, and a final norm; works on any modality its stem can read."""
 
-    def __init__(self, stem: nn.Module, blocks: list[Block], *, width: int, dropout: float):
+    def __init__(self, stem: nn.Module, mixing: Mixing, blocks: list[Block], *, width: int, dropout: float):
         super().__init__()
-        self.stem = stem
+        self.stem, self.mixing = stem, mixing
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
@@ -49,6 +49,7 @@ class Tower(nn.Module):
         stemmed = self.stem(inputs)
         keep = kept(stemmed.lengths, stemmed.values.shape[1])
         x = self.dropout(stemmed.values)
+        mixing = self.mixing(keep)
         for block in self.blocks:
-            x = block(x, keep)
+            x = block(x, keep, mixing)
         return Sequence(self.norm(x), stemmed.lengths)

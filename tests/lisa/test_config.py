@@ -70,7 +70,7 @@ def test_broken_yaml_is_explained(tmp_path):
             "model.towers.speech.stem=mell",
             r"model\.towers\.speech\.stem is 'mell'; it takes mel\. Did you mean mel\?",
         ),
-        ("model.towers.speech.heads=5", r"width is \d+; it takes a multiple of 2 x heads = 10"),
+        ("model.towers.speech.heads=5", r"width is \d+ with 5 heads; it takes a multiple of 8 x heads = 40"),
         ("model.towers.speech.kernel=4", r"kernel is 4; it takes an odd number, or 0"),
         ("model.heads.ctc.tower=sound", r"heads\.ctc\.tower is 'sound'; it takes a tower: speech"),
         ("model.heads.ctc.kind=ctx", r"heads\.ctc\.kind is 'ctx'; it takes ctc\. Did you mean ctc\?"),
