@@ -114,14 +114,20 @@ def test_the_pass_over_rows_loads_128_bits_a_thread(dtype):
 
 @compiles
 @pytest.mark.prove
+@pytest.mark.parametrize("nan", [False, True])
 @pytest.mark.parametrize("frames", [60, 1200])
-def test_compiled_kernels_agree_with_the_definition(frames):
-    """1200 frames are two chunks of several warps, which scan through shared memory."""
+def test_compiled_kernels_agree_with_the_definition(frames, nan):
+    """1200 frames are two chunks of several warps, which scan through shared memory.
+
+    A sum with NaN differs between threads: in one cell of shared memory, that is a race.
+    """
     from lisa_kernels.ops.ctc_greedy_decode import triton_impl
     from lisa_kernels.testing.compiled import compile_launch
     from lisa_kernels.testing.ptx import run_compiled
 
     logits, lengths = random_logits(frames, 1, 3, dtype=torch.float32).round(), torch.tensor([frames])
+    if nan:
+        logits[::2, 0, 1], logits[5] = float("nan"), float("inf")
 
     def execute(launch, values):
         run_compiled(compile_launch(launch, "sm_80"), launch.grid, launch.passed(values))

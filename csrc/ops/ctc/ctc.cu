@@ -1,8 +1,7 @@
 // CTC on NVIDIA GPUs: which kernels a call launches.  The mathematics and the meaning of what is saved stand in
 // lisa_kernels/ops/ctc/README.md.  Nothing here waits for the device, and no size depends on values there: calls can be
 // captured in a CUDA graph.
-#include <cuda_runtime.h>
-
+#include "../../core/launch.cuh"
 #include "ctc_cuda.h"
 #include "ctc_gradient.cuh"
 #include "ctc_meeting.cuh"
@@ -15,18 +14,6 @@ namespace lisa::ctc {
 namespace {
 
 unsigned blocks(int64_t count, int64_t share) { return static_cast<unsigned>((count + share - 1) / share); }
-
-// Cuts pieces off a block of memory; without a block it only counts.
-struct Arena {
-  char* memory;
-  int64_t used = 0;
-
-  void* take(int64_t bytes) {
-    char* piece = memory + used;
-    used += (bytes + 63) / 64 * 64;
-    return memory ? piece : nullptr;
-  }
-};
 
 int64_t real_bytes(const Problem& p) { return p.dtype == Dtype::kFloat64 ? 8 : 4; }
 
@@ -233,25 +220,13 @@ int64_t lay_out(Backward& call, char* scratch) {
 int forward(const Forward& call, void* stream) {
   if (call.problem.batch == 0) return cudaSuccess;
   const auto on = static_cast<cudaStream_t>(stream);
-  switch (call.problem.dtype) {
-    case Dtype::kFloat32: return forward_of<float>(call, on);
-    case Dtype::kFloat64: return forward_of<double>(call, on);
-    case Dtype::kBFloat16: return forward_of<__nv_bfloat16>(call, on);
-    case Dtype::kFloat16: return forward_of<__half>(call, on);
-  }
-  return cudaErrorInvalidValue;
+  return for_element(call.problem.dtype, [&](auto element) { return forward_of<decltype(element)>(call, on); });
 }
 
 int backward(const Backward& call, void* stream) {
   if (call.problem.batch == 0 || call.problem.frames == 0) return cudaSuccess;
   const auto on = static_cast<cudaStream_t>(stream);
-  switch (call.problem.dtype) {
-    case Dtype::kFloat32: return backward_of<float>(call, on);
-    case Dtype::kFloat64: return backward_of<double>(call, on);
-    case Dtype::kBFloat16: return backward_of<__nv_bfloat16>(call, on);
-    case Dtype::kFloat16: return backward_of<__half>(call, on);
-  }
-  return cudaErrorInvalidValue;
+  return for_element(call.problem.dtype, [&](auto element) { return backward_of<decltype(element)>(call, on); });
 }
 
 }  // namespace lisa::ctc

@@ -1,8 +1,7 @@
 // Forced alignment on NVIDIA GPUs: which kernels a call launches.  The search stands in
 // lisa_kernels/ops/ctc_align/README.md.  Nothing here waits for the device, and no size depends on values there: calls
 // can be captured in a CUDA graph.
-#include <cuda_runtime.h>
-
+#include "../../core/launch.cuh"
 #include "ctc_align_cuda.h"
 #include "ctc_align_rows.cuh"
 #include "ctc_align_search.cuh"
@@ -79,18 +78,6 @@ int align_of(const Align& call, cudaStream_t stream) {
   return p.most_labels > call.block_above ? launch_blocks<Real>(call, stream) : cudaSuccess;
 }
 
-// Cuts pieces off a block of memory; without a block it only counts.
-struct Pieces {
-  char* memory;
-  int64_t used = 0;
-
-  void* take(int64_t bytes) {
-    char* piece = memory + used;
-    used += (bytes + 63) / 64 * 64;
-    return memory ? piece : nullptr;
-  }
-};
-
 }  // namespace
 
 int64_t lay_out(Align& call, char* scratch) {
@@ -101,37 +88,31 @@ int64_t lay_out(Align& call, char* scratch) {
   const int64_t width = 2 * call.band + 2;
   call.banded_rows = call.band > 0 && p.batch * width < p.target_count + p.batch;
 
-  Pieces pieces{scratch};
-  p.target_starts = p.concatenated ? static_cast<int64_t*>(pieces.take((p.batch + 1) * 8)) : nullptr;
-  p.log_sum = pieces.take(rows * real);
-  call.windows = call.band > 0 ? pieces.take(rows * sizeof(Window)) : nullptr;
-  call.emissions = pieces.take((call.banded_rows ? rows * width : p.frames * (p.target_count + p.batch)) * real);
+  Arena arena{scratch};
+  p.target_starts = p.concatenated ? static_cast<int64_t*>(arena.take((p.batch + 1) * 8)) : nullptr;
+  p.log_sum = arena.take(rows * real);
+  call.windows = call.band > 0 ? arena.take(rows * sizeof(Window)) : nullptr;
+  call.emissions = arena.take((call.banded_rows ? rows * width : p.frames * (p.target_count + p.batch)) * real);
   // Groups of all utterances: each begins where the groups of all labels before it could end.
   const int64_t groups = p.target_count / kWarp + p.batch;
   const int64_t group_rows = call.banded_rows ? rows * Moves::groups_of_band(call.band) : p.frames * groups;
-  call.moves = static_cast<uint32_t*>(pieces.take(group_rows * Moves::kPlanes * 4));
-  if (p.most_labels <= call.block_above) return pieces.used;
+  call.moves = static_cast<uint32_t*>(arena.take(group_rows * Moves::kPlanes * 4));
+  if (p.most_labels <= call.block_above) return arena.used;
 
-  call.skips = static_cast<uint32_t*>(pieces.take(groups * 4));
+  call.skips = static_cast<uint32_t*>(arena.take(groups * 4));
   const int64_t positions = call.band > 0 ? smaller_of(2 * call.band + 1, p.most_labels + 1) : p.most_labels + 1;
   call.ring = 1;
   while (call.ring < positions) call.ring *= 2;
   const bool in_global = call.ring > kMostOfShared;
   call.states_in_global =
-      in_global ? static_cast<double*>(pieces.take(p.batch * call.ring * kBytesOfAPosition)) : nullptr;
-  return pieces.used;
+      in_global ? static_cast<double*>(arena.take(p.batch * call.ring * kBytesOfAPosition)) : nullptr;
+  return arena.used;
 }
 
 int align(const Align& call, void* stream) {
   if (call.problem.batch == 0) return cudaSuccess;
   const auto on = static_cast<cudaStream_t>(stream);
-  switch (call.problem.dtype) {
-    case Dtype::kFloat32: return align_of<float>(call, on);
-    case Dtype::kFloat64: return align_of<double>(call, on);
-    case Dtype::kBFloat16: return align_of<__nv_bfloat16>(call, on);
-    case Dtype::kFloat16: return align_of<__half>(call, on);
-  }
-  return cudaErrorInvalidValue;
+  return for_element(call.problem.dtype, [&](auto element) { return align_of<decltype(element)>(call, on); });
 }
 
 }  // namespace lisa::ctc

@@ -1,7 +1,6 @@
 // Greedy decoding on NVIDIA GPUs: a pass over the rows of logits, then a scan over the frames of each utterance.
 // Nothing waits for the device, and no size depends on values there: calls can be captured in a CUDA graph.
-#include <cuda_runtime.h>
-
+#include "../../core/launch.cuh"
 #include "ctc_greedy_decode.cuh"
 
 namespace lisa::ctc_greedy_decode {
@@ -31,11 +30,5 @@ int decode(const CtcGreedyDecode& p, cudaStream_t stream) {
 int lisa::ctc_greedy_decode_on_cuda(const CtcGreedyDecode& p, void* stream) {
   if (p.batch == 0) return cudaSuccess;
   const auto on = static_cast<cudaStream_t>(stream);
-  switch (p.dtype) {
-    case Dtype::kFloat32: return ctc_greedy_decode::decode<float>(p, on);
-    case Dtype::kFloat64: return ctc_greedy_decode::decode<double>(p, on);
-    case Dtype::kBFloat16: return ctc_greedy_decode::decode<__nv_bfloat16>(p, on);
-    case Dtype::kFloat16: return ctc_greedy_decode::decode<__half>(p, on);
-  }
-  return cudaErrorInvalidValue;
+  return for_element(p.dtype, [&](auto element) { return ctc_greedy_decode::decode<decltype(element)>(p, on); });
 }

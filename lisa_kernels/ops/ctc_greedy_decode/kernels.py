@@ -54,6 +54,7 @@ def ctc_collapse_kernel(
     row = n * frames_room
     count = tl.full([], 0, tl.int32)
     score = tl.full([], 0.0, tl.float64)
+    unclear = tl.full([], 0, tl.int32)
     for first in range(0, frames, BLOCK):
         frame = first + tl.arange(0, BLOCK)
         valid = frame < frames
@@ -69,9 +70,12 @@ def ctc_collapse_kernel(
         tl.store(starts_out + to, frame.to(tl.int64), mask=begins)
         tl.store(ends_out + to, frame.to(tl.int64) + 1, mask=finishes)
         count += tl.sum(begins.to(tl.int32), 0)
-        score += tl.sum(tl.load(log_prob + row + frame, mask=valid, other=0.0).to(tl.float64), 0)
+        # NaN stays out of the sum: threads would hold different ones, by the order of their operands.
+        scores = tl.load(log_prob + row + frame, mask=valid, other=0.0).to(tl.float64)
+        score += tl.sum(tl.where(scores == scores, scores, 0.0), 0)
+        unclear |= tl.max((scores != scores).to(tl.int32), 0)
     tl.store(lengths_out + n, count.to(tl.int64))
-    tl.store(scores_out + n, tl.where(fault, float("nan"), score.to(tl.float32)))
+    tl.store(scores_out + n, tl.where(fault | (unclear != 0), float("nan"), score.to(tl.float32)))
     nothing = tl.full([BLOCK], -1, tl.int64)
     for first in range(count, frames_room, BLOCK):
         position = first + tl.arange(0, BLOCK)
