@@ -19,7 +19,8 @@ void set_cpu_capability(const std::string& wanted) {
     throw std::invalid_argument("set_cpu_capability: capability is '" + wanted + "'; this machine has up to '" +
                                 name(lisa::widest_capability()) + "'.");
   }
-  throw std::invalid_argument("set_cpu_capability: capability is '" + wanted + "'; it takes baseline, avx2, avx512 or avx512bf16.");
+  throw std::invalid_argument("set_cpu_capability: capability is '" + wanted +
+                              "'; it takes baseline, avx2, avx512 or avx512bf16.");
 }
 
 // How many threads a parallel loop of this library really gets: built without OpenMP it would silently be 1.
