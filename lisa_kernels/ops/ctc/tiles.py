@@ -88,7 +88,12 @@ _GRAD_SINGLE = (
     (64, RowTile(ROWS=16, BLOCK=64)),
     (None, RowTile(ROWS=16, BLOCK=128, num_warps=8)),
 )
-GRAD_SINGLE = GRAD | dict.fromkeys(GPUS, _GRAD_SINGLE)
+GRAD_SINGLE = {
+    **GRAD,
+    **dict.fromkeys(GPUS, _GRAD_SINGLE),
+    # With all options, 16 rows spill 24 registers there.
+    "gfx942": (*_GRAD_SINGLE[:2], (None, RowTile(ROWS=8, BLOCK=128, num_warps=8))),
+}
 # By labels of the longest target that the shapes allow; a blank stands behind them.  One warp that holds all states
 # keeps them in registers.  More warps take a state a thread: two are laid out in another way for each load, at 4
 # barriers a frame.
