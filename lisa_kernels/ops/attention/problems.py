@@ -113,6 +113,7 @@ _TYPED = ("within", "within", "within", "cross")
 KINDS = {
     "": Kind(),
     "sorted": Kind(order="sorted"),
+    "sorted within and cross": Kind(heads=("within", "cross"), order="sorted"),
     "sorted padding": Kind(runs=padded, order="sorted"),
     "other keys": Kind(keys=uneven),
     "other keys, sorted": Kind(keys=uneven, order="sorted"),
@@ -131,6 +132,7 @@ KINDS = {
     "blocks": Kind(heads=_TYPED, runs=blocks, order="auto"),
     "ragged": Kind(heads=_TYPED, runs=ragged, order="auto"),
     "even": Kind(heads=_TYPED, runs=even, order="auto"),
+    "even, packed": Kind(heads=("within", "cross"), runs=even),
     "prefix": Kind(heads=("prefix_lm",), runs=blocks, order="auto"),
     "text over images": Kind(heads=("full",), runs=exactly(TEXT), keys=exactly(IMAGE), order="auto"),
     "images over text": Kind(heads=("full",), runs=exactly(IMAGE), keys=exactly(TEXT), order="auto"),
