@@ -134,7 +134,7 @@ def _measured(spec: OpSpec, case: Case, dtype: torch.dtype) -> Iterator[str]:
     device = torch.device("cpu")
     inputs = make_case_inputs(spec, case, dtype, device)
     names = [name for name in provider_names(spec, device) if name not in (*LIMITS, "lisa reference")]
-    providers, absent = build(spec, inputs, names=names, quick=True)
+    providers, absent = build(spec, case, inputs, names=names, quick=True)
     for provider in providers:
         with provider.around():
             peaks = peak_bytes(provider.forward, provider.backward, device)

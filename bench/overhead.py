@@ -75,7 +75,7 @@ def measure(spec: OpSpec, turns: int) -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        providers, _ = build(spec, kwargs, names=names, quick=True)
+        providers, _ = build(spec, case, kwargs, names=names, quick=True)
         samples: dict[tuple[str, str], list[float]] = {(p.name, way): [] for p in providers for way in WAYS}
         for _ in range(turns):
             for provider in providers:

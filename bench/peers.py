@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -20,10 +21,15 @@ class UnavailableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A function of no arguments that returns a loss, and the tensors that get its gradient."""
+    """A function of no arguments that returns a loss, and the tensors that get its gradient.
+
+    Attributes:
+        prepare: Makes what the layers of a model share in a step, such as a mask; None where there is nothing.
+    """
 
     forward: Callable[[], Any]
     leaves: tuple[Tensor, ...]
+    prepare: Callable[[], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,17 @@ def load(spec: OpSpec) -> ModuleType:
     """Return ``bench.ops.<folder of the op>``."""
     folder = next(name for name in registry.folders() if spec in registry.specs(name))
     return importlib.import_module(f"bench.ops.{folder}")
+
+
+def preparation_of(spec: OpSpec, kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+    """Return what makes the arguments of a step that our layers share, or None: ``PREPARE`` of the op's module."""
+    prepare = getattr(load(spec), "PREPARE", {}).get(spec.name)
+    return functools.partial(prepare, kwargs) if prepare else None
+
+
+def is_made_of_products(spec: OpSpec) -> bool:
+    """Whether the op's work is matrix products, so that ``torch.mm`` is its limit: ``PRODUCTS`` of the op's module."""
+    return spec.name in getattr(load(spec), "PRODUCTS", ())
 
 
 def peers_of(spec: OpSpec) -> Mapping[str, Peer]:

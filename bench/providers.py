@@ -12,14 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.peers import Candidate, UnavailableError, peers_of
+from bench.peers import Candidate, UnavailableError, is_made_of_products, peers_of, preparation_of
 from lisa_kernels.core.dispatch import use_backend
 from lisa_kernels.core.spec import Case, OpSpec
 from lisa_kernels.testing.inputs import make_inputs, require_grad
 from lisa_kernels.testing.subject import name_outputs
 
+STEP = ("fwd", "bwd", "fwd+bwd")
+# The last two are a layer's time of forward and backward with its share of what the layers have in common.
+MODES = ("prepare", *STEP, "1 layer", "24 layers")
+
 READ, COPY = "limit: read once", "limit: read + write once"
-LIMITS = (READ, COPY)
+PRODUCTS = "limit: its operations by torch.mm"
+LIMITS = (READ, COPY, PRODUCTS)
+# Rows, columns and depth of that product: large enough for the best rate of a core.
+_PRODUCT = (1024, 2048, 512)
 
 # The op's interpreter (Triton on a CPU) is for tests: its times would mislead.
 BACKENDS = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
@@ -36,6 +43,8 @@ class Provider:
         backward: Runs backward of that result and returns the gradients.
         backend: Our backend that it forces; empty for others.
         around: A context for both that is entered outside of the timing.
+        prepare: Makes what the layers of a model share; timed in modes of its own.
+        factor: Of its times: operations of the case over those that it runs.
     """
 
     name: str
@@ -44,6 +53,8 @@ class Provider:
     backward: Callable[[Any], Any]
     backend: str = ""
     around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    prepare: Callable[[], Any] = lambda: None
+    factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +68,8 @@ class Absent:
 
 def provider_names(spec: OpSpec, device: torch.device) -> tuple[str, ...]:
     """Return the names of all providers of an op: ours first, then the limits, then peers."""
-    return (*(f"lisa {backend}" for backend in BACKENDS[device.type]), *LIMITS, *peers_of(spec))
+    limits = LIMITS if is_made_of_products(spec) else (READ, COPY)
+    return (*(f"lisa {backend}" for backend in BACKENDS[device.type]), *limits, *peers_of(spec))
 
 
 def make_case_inputs(spec: OpSpec, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
@@ -66,7 +78,7 @@ def make_case_inputs(spec: OpSpec, case: Case, dtype: torch.dtype, device: torch
 
 
 def build(
-    spec: OpSpec, kwargs: dict[str, Any], *, names: Sequence[str], quick: bool
+    spec: OpSpec, case: Case, kwargs: dict[str, Any], *, names: Sequence[str], quick: bool
 ) -> tuple[list[Provider], list[Absent]]:
     """Return the named providers that run on these inputs, and those that do not, each with its reason.
 
@@ -77,7 +89,11 @@ def build(
     makers: dict[str, Callable[[], Provider]] = {
         f"lisa {backend}": functools.partial(_ours, spec, kwargs, backend) for backend in BACKENDS[device.type]
     }
-    makers |= {READ: lambda: _read(*spec.traffic(kwargs)), COPY: lambda: _copy(spec, kwargs)}
+    makers |= {
+        READ: lambda: _read(*spec.traffic(kwargs)),
+        COPY: lambda: _copy(spec, kwargs),
+        PRODUCTS: lambda: _products(spec, case, kwargs),
+    }
     makers |= {name: functools.partial(_peer, spec, kwargs, name, quick) for name in peers_of(spec)}
     found, absent = [], []
     for name in names:
@@ -105,7 +121,8 @@ def _ours(spec: OpSpec, kwargs: dict[str, Any], backend: str) -> Provider:
         raise UnavailableError(verdict.removeprefix("refuses: "))
     leaves = tuple(kwargs[name] for name in spec.differentiable)
     # Of several outputs the last is what peers are compared by.
-    candidate = Candidate(lambda: list(name_outputs(spec.function(**kwargs)).values())[-1], leaves)
+    prepare = preparation_of(spec, kwargs)
+    candidate = Candidate(lambda: list(name_outputs(spec.function(**kwargs)).values())[-1], leaves, prepare)
     return _differentiated(f"lisa {backend}", candidate, backend)
 
 
@@ -117,9 +134,15 @@ def _peer(spec: OpSpec, kwargs: dict[str, Any], name: str, quick: bool) -> Provi
 
 
 def _differentiated(name: str, candidate: Candidate, backend: str) -> Provider:
-    modes = ("fwd", "bwd", "fwd+bwd") if candidate.leaves else ("fwd",)
+    modes = STEP if candidate.leaves else ("fwd",)
     around = functools.partial(use_backend, backend) if backend else contextlib.nullcontext
-    return Provider(name, modes, candidate.forward, functools.partial(_gradients, candidate.leaves), backend, around)
+    provider = Provider(
+        name, modes, candidate.forward, functools.partial(_gradients, candidate.leaves), backend, around
+    )
+    if candidate.prepare is None:
+        return provider
+    every = ("prepare", *modes, "1 layer", "24 layers") if candidate.leaves else ("prepare", *modes)
+    return dataclasses.replace(provider, modes=every, prepare=candidate.prepare)
 
 
 def _gradients(leaves: tuple[Tensor, ...], result: Any) -> tuple[Tensor, ...]:
@@ -137,6 +160,14 @@ def _copy(spec: OpSpec, kwargs: dict[str, Any]) -> Provider:
     read, write = spec.traffic(kwargs)
     source = read.detach()
     return Provider(COPY, ("bwd", "fwd+bwd"), lambda: None, lambda result: write.copy_(source))
+
+
+def _products(spec: OpSpec, case: Case, kwargs: dict[str, Any]) -> Provider:
+    like = next(value for value in kwargs.values() if isinstance(value, Tensor)).detach()
+    rows, columns, depth = _PRODUCT
+    a, b, c = (like.new_ones(shape) for shape in ((rows, depth), (depth, columns), (rows, columns)))
+    factor = spec.flops(case) / (2 * rows * columns * depth)
+    return Provider(PRODUCTS, ("fwd+bwd",), lambda: None, lambda result: torch.mm(a, b, out=c), factor=factor)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from bench.timing import MODES
+from bench.providers import MODES
 
 TIMED = "timed"
 
@@ -17,7 +17,8 @@ class Row:
     """What was measured of one provider in one mode of one case, or why not.
 
     Attributes:
-        mode: ``"fwd"`` (a gradient is wanted), ``"bwd"`` alone, or ``"fwd+bwd"``.
+        mode: ``"fwd"`` (a gradient is wanted), ``"bwd"`` alone, or ``"fwd+bwd"``; for providers that
+            prepare what layers share, ``"prepare"`` and, with its share, ``"1 layer"`` and ``"24 layers"``.
         threads: CPU threads that torch used.
         peak_mib: Memory held at the peak beyond that at the start of the mode, gradients included.
         gradient_mib: Memory of the gradients, which no provider can avoid.
@@ -58,7 +59,7 @@ class Row:
     ours: bool = False
 
 
-_COLUMNS = "  {:8}{:41}{:>10}{:>10}{:>18}{:>7}{:>10}{:>9}{:>8}"
+_COLUMNS = "  {:10}{:41}{:>10}{:>10}{:>18}{:>7}{:>10}{:>9}{:>8}"
 
 _TITLES = ("mode", "provider", "median ms", "min ms", "20-80 % ms", "rounds", "peak MiB", "ratio", "limit")
 
@@ -96,7 +97,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         lines += [_line(row) for row in sorted(timed, key=lambda row: row.median_ms)]
     for row in rows:
         if row.status != TIMED:
-            lines.append(f"  {'':8}{row.provider:41} {row.status}: {row.reason}")
+            lines.append(f"  {'':10}{row.provider:41} {row.status}: {row.reason}")
     return lines
 
 

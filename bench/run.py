@@ -14,6 +14,7 @@ from bench.providers import (
     BACKENDS,
     COPY,
     LIMITS,
+    PRODUCTS,
     READ,
     Absent,
     Provider,
@@ -87,6 +88,7 @@ def run(options: Options, say: Callable[[str], None] = print) -> int:
             # After each case: a run that is killed leaves what it timed.
             write_json(options.json, rows)
     say("\n* ours: ratio is a provider's median over that of *; limit is the time to read (fwd) or read and write once")
+    say("  or, where the table has it, of as many operations by torch.mm")
     if options.json:
         say(f"{len(rows)} rows in {options.json}")
     faults = [row for row in rows if row.provider.startswith("lisa ") and row.status not in (TIMED, "unavailable")]
@@ -108,7 +110,7 @@ def time_case(spec: OpSpec, case: Case, dtype: torch.dtype, setting: _Setting) -
         return explain_absence(red)
     kwargs = make_case_inputs(spec, case, dtype, setting.device)
     names = provider_names(spec, setting.device)
-    providers, absent = build(spec, kwargs, names=names, quick=setting.options.quick)
+    providers, absent = build(spec, case, kwargs, names=names, quick=setting.options.quick)
     ours = chosen_backend(spec, kwargs)
     providers, different = gate.split_different(providers, ours)
     stats = interleave(providers, setting.clock.laps, rounds=setting.options.rounds)
@@ -136,6 +138,7 @@ def measure_memory(provider: Provider, device: torch.device) -> dict[str, dict[s
     return {
         mode: {"peak_mib": peaks[mode] / memory.MIB, "gradient_mib": sizes[mode] / memory.MIB}
         for mode in provider.modes
+        if mode in peaks
     }
 
 
@@ -144,7 +147,7 @@ def _compare(found: Stats, mode: str, ours: dict[str, Stats], by_name: dict[str,
     if mode in ours:
         figures["ratio_median"] = found.median_ms / ours[mode].median_ms
         figures["ratio_min"] = found.min_ms / ours[mode].min_ms
-    limit = by_name.get(READ if mode == "fwd" else COPY, {})
+    limit = by_name.get(PRODUCTS, by_name.get(READ if mode == "fwd" else COPY, {}))
     if mode in limit:
         figures["limit_share"] = limit[mode].median_ms / found.median_ms
     return figures

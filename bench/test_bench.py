@@ -15,8 +15,7 @@ import torch
 pytest.importorskip("pytest_benchmark", reason="needs pytest-benchmark: pip install -e '.[bench]'")
 
 from bench import gate
-from bench.providers import LIMITS, build, make_case_inputs, provider_names
-from bench.timing import MODES
+from bench.providers import LIMITS, STEP, build, make_case_inputs, provider_names
 from lisa_kernels.core import registry
 from lisa_kernels.core.spec import Case, OpSpec
 
@@ -28,7 +27,7 @@ _JOBS = [
     for spec in registry.select()
     for case in spec.bench
     for name in provider_names(spec, _CPU)
-    for mode in MODES
+    for mode in STEP
 ]
 
 
@@ -47,12 +46,14 @@ def test_time(request: pytest.FixtureRequest, benchmark: Any, spec: OpSpec, case
     if name.startswith("lisa ") and (reason := _failures(spec.name, case.name, name.removeprefix("lisa "))):
         pytest.fail(f"{gate.RED}: {reason}")
     kwargs = make_case_inputs(spec, case, torch.float32, _CPU)
-    found, absent = build(spec, kwargs, names=(name,), quick=True)
+    found, absent = build(spec, case, kwargs, names=(name,), quick=True)
     if not found:
         pytest.skip(f"{absent[0].status}: {absent[0].reason}")
     (provider,) = found
     if mode not in provider.modes:
         pytest.skip(f"{name} has no {mode}")
+    if provider.factor != 1:
+        pytest.skip(f"{name} runs other sizes than the case's, for their rate")
     benchmark.group = f"{spec.name}, {case.name}, {mode}"
     benchmark.extra_info |= {"provider": name, "threads": torch.get_num_threads(), "sizes": dict(case.sizes)}
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.providers import Provider
-
-MODES = ("fwd", "bwd", "fwd+bwd")
+from bench.providers import MODES, Provider
 
 # A provider that needs longer for all its rounds gets fewer; its rows say how many.
 _BUDGET_MS = 6000.0
@@ -46,14 +44,16 @@ class HostClock:
     def laps(self, provider: Provider) -> dict[str, float]:
         """Run forward and backward once and return the milliseconds of each of the provider's modes."""
         with provider.around():
+            before = self._read()
+            prepared = provider.prepare()
             start = self._read()
             result = provider.forward()
             middle = self._read()
             gradients = provider.backward(result)
             end = self._read()
         # Freed after the last reading of the clock.
-        del result, gradients
-        return _by_mode(provider, middle - start, end - middle, 1000.0)
+        del prepared, result, gradients
+        return _by_mode(provider, start - before, middle - start, end - middle, 1000.0)
 
 
 class CudaClock:
@@ -71,18 +71,21 @@ class CudaClock:
 
     def laps(self, provider: Provider) -> dict[str, float]:
         """Run forward and backward once and return the milliseconds of each of the provider's modes."""
-        start, middle, end = (self._cuda.Event(enable_timing=True) for _ in range(3))
+        before, start, middle, end = (self._cuda.Event(enable_timing=True) for _ in range(4))
         self._flush.zero_()
         self._cuda._sleep(_QUEUE_CYCLES)
         with provider.around():
+            before.record()
+            prepared = provider.prepare()
             start.record()
             result = provider.forward()
             middle.record()
             gradients = provider.backward(result)
             end.record()
         self._cuda.synchronize()
-        del result, gradients
-        return _by_mode(provider, start.elapsed_time(middle), middle.elapsed_time(end), 1.0)
+        del prepared, result, gradients
+        times = before.elapsed_time(start), start.elapsed_time(middle), middle.elapsed_time(end)
+        return _by_mode(provider, *times, 1.0)
 
 
 def make_clock(device: torch.device, *, one_thread: bool) -> HostClock | CudaClock:
@@ -107,7 +110,8 @@ def interleave(
 
     Args:
         laps: Runs a provider once and returns milliseconds by mode; a clock's ``laps``.
-        rounds: Turns of each provider; a slow one gets fewer, at least 5, spread over the whole run.
+        rounds: Turns of each provider; a slow one gets fewer, at least 5, spread over the whole run, and one of more
+            than 6 seconds a single one.
     """
     counts = [min(rounds, _affordable(_warm_up(provider, laps))) for provider in providers]
     samples: list[list[dict[str, float]]] = [[] for _ in providers]
@@ -148,9 +152,14 @@ def _warm_up(provider: Provider, laps: Callable[[Provider], dict[str, float]]) -
 
 
 def _affordable(step_ms: float) -> int:
+    if step_ms > _BUDGET_MS:
+        # A reference at full size: its time is shown once, not studied.
+        return 1
     return max(_FEWEST_ROUNDS, int(_BUDGET_MS / step_ms)) if step_ms > 0 else 2**31
 
 
-def _by_mode(provider: Provider, forward: float, backward: float, factor: float) -> dict[str, float]:
-    every = {"fwd": forward * factor, "bwd": backward * factor, "fwd+bwd": (forward + backward) * factor}
-    return {mode: every[mode] for mode in provider.modes}
+def _by_mode(provider: Provider, prepare: float, forward: float, backward: float, factor: float) -> dict[str, float]:
+    step = forward + backward
+    every = (prepare, forward, backward, step, prepare + step, prepare / 24 + step)
+    by_mode = dict(zip(MODES, every, strict=True))
+    return {mode: by_mode[mode] * factor * provider.factor for mode in provider.modes}

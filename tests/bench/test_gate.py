@@ -117,7 +117,7 @@ def test_a_peer_that_cannot_run_is_a_reason(serve, monkeypatch):
     spec = _spec()
     serve(spec)
     kwargs = providers.make_case_inputs(spec, _TINY, torch.float32, _CPU)
-    found, absent = providers.build(spec, kwargs, names=("a", "b", "c", "d"), quick=True)
+    found, absent = providers.build(spec, _TINY, kwargs, names=("a", "b", "c", "d"), quick=True)
     assert not found
     assert [(a.status, a.reason) for a in absent] == [
         ("unavailable", "needs a licence"),

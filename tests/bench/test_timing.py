@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 
 import pytest
 import torch
 
+from bench.providers import MODES
 from bench.timing import CudaClock, HostClock, interleave, make_clock, summarise, takes_turn
 from tests.bench.sample import make_provider
 
@@ -47,6 +49,21 @@ def test_backward_gets_the_result_of_forward():
     seen = []
     HostClock(FakeClock().read, "fake").laps(make_provider("a", lambda: "graph", seen.append))
     assert seen == ["graph"]
+
+
+def test_layers_share_what_is_prepared():
+    clock = FakeClock()
+    steps = make_provider("a", lambda: clock.spend(0.003), lambda result: clock.spend(0.005), modes=MODES)
+    laps = HostClock(clock.read, "fake").laps(dataclasses.replace(steps, prepare=lambda: clock.spend(0.048)))
+    whole = {"prepare": 48.0, "fwd": 3.0, "bwd": 5.0, "fwd+bwd": 8.0, "1 layer": 56.0, "24 layers": 10.0}
+    assert laps == pytest.approx(whole)
+
+
+def test_the_time_of_other_sizes_is_scaled_to_the_operations_of_the_case():
+    clock = FakeClock()
+    products = make_provider("a", backward=lambda result: clock.spend(0.004), modes=("fwd+bwd",))
+    laps = HostClock(clock.read, "fake").laps(dataclasses.replace(products, factor=2.5))
+    assert laps == pytest.approx({"fwd+bwd": 10.0})
 
 
 def test_a_provider_is_timed_in_its_own_modes_only():
@@ -145,8 +162,9 @@ def test_events_enclose_forward_and_backward_and_are_read_after_the_device_is_do
     clock, cuda = cuda_clock
     provider = make_provider("a", lambda: cuda.log.append("forward"), lambda result: cuda.log.append("backward"))
     laps = clock.laps(provider)
-    assert cuda.log == ["queue", "event", "forward", "event", "backward", "event", "wait", "read", "read"]
-    assert laps == {"fwd": 1.0, "bwd": 2.0, "fwd+bwd": 3.0}
+    calls = ["event", "event", "forward", "event", "backward", "event"]
+    assert cuda.log == ["queue", *calls, "wait", "read", "read", "read"]
+    assert laps == {"fwd": 2.0, "bwd": 3.0, "fwd+bwd": 5.0}
 
 
 def test_the_cache_is_flushed_before_the_first_event_of_every_lap(cuda_clock):
