@@ -71,19 +71,26 @@ KEY_GRAD = {
     "gfx942": ((128, _tile(32, 128, 8, 1)), (None, _tile(32, 32, 8, 1))),
     "interp": ((None, _tile(64, 32, 4, 1)),),
 }
-# fp32.  Three products of split operands take registers: small tiles.
+# fp32.  Three products of split operands take registers: small tiles.  With 64 rows for 4 warps sm_90 has wgmma, and a
+# pair of tokens takes half the instructions of other shapes.
+_WIDE_FORWARD = (64, _wide(64, 32, 4, 2)), (128, _wide(32, 32, 4, 2)), (None, _wide(16, 32, 8, 1))
 WIDE_FORWARD = {
-    **dict.fromkeys(_NVIDIA, ((64, _wide(64, 32, 8, 2)), (128, _wide(32, 32, 4, 2)), (None, _wide(16, 32, 8, 1)))),
+    **dict.fromkeys(_NVIDIA, _WIDE_FORWARD),
     "gfx942": ((128, _tile(64, 32, 8, 1)), (None, _tile(32, 32, 8, 1))),
     "interp": FORWARD["interp"],
 }
+_WIDE_QUERY_GRAD = (128, _wide(32, 16, 8, 1)), (None, _wide(16, 16, 8, 1))
 WIDE_QUERY_GRAD = {
-    **dict.fromkeys(_NVIDIA, ((64, _wide(32, 32, 4, 2)), (128, _wide(32, 16, 8, 1)), (None, _wide(16, 16, 8, 1)))),
+    "sm_80": ((32, _wide(64, 32, 4, 2)), (64, _wide(32, 32, 4, 2)), *_WIDE_QUERY_GRAD),
+    "sm_90": ((64, _wide(64, 32, 4, 2)), *_WIDE_QUERY_GRAD),
+    "sm_100": ((32, _wide(64, 32, 4, 2)), (64, _wide(32, 16, 4, 2)), *_WIDE_QUERY_GRAD),
+    "sm_120": ((32, _wide(32, 16, 4, 2)), (64, _wide(32, 32, 4, 2)), *_WIDE_QUERY_GRAD),
     "gfx942": ((128, _tile(32, 32, 8, 1)), (None, _tile(16, 16, 4, 1))),
     "interp": QUERY_GRAD["interp"],
 }
+_WIDE_KEY_GRAD = (32, _wide(32, 16, 4, 2)), (128, _wide(32, 32, 8, 2)), (None, _wide(16, 16, 8, 1))
 WIDE_KEY_GRAD = {
-    **dict.fromkeys(_NVIDIA, ((64, _wide(32, 32, 8, 2)), (128, _wide(32, 32, 8, 2)), (None, _wide(16, 16, 8, 1)))),
+    **dict.fromkeys(_NVIDIA, _WIDE_KEY_GRAD),
     "gfx942": ((128, _tile(32, 32, 8, 1)), (None, _tile(16, 16, 4, 1))),
     "interp": KEY_GRAD["interp"],
 }
