@@ -50,11 +50,14 @@ struct BackwardScratch {
 template <typename Products, typename In>
 class BackwardUnit {
  public:
-  BackwardUnit(const AttentionBackward& call, const AttentionUnit& unit, char* memory)
+  BackwardUnit(const AttentionBackward& call, const AttentionUnit& unit, const AttentionUnit& next,
+               RowsAhead<In>& ahead, char* memory)
       : call_(call),
         p_(call.problem),
         unit_(unit),
+        next_(next),
         scratch_(call.problem, memory),
+        ahead_(ahead),
         want_q_(unit.grad_queries && call.grad_q.data),
         want_k_(unit.grad_keys && call.grad_k.data),
         want_v_(unit.grad_keys && call.grad_v.data) {}
@@ -70,7 +73,7 @@ class BackwardUnit {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t head = unit_.key_head * group + g, slot = one_block ? 0 : g * tiles + t;
-          prefetch_next(head, t);
+          look_ahead(head, t);
           differentiate(head, tile(t), slot, first, end);
           if (want_q_ && end == unit_.end_key_tile) finish_queries(head, tile(t), slot);
         }
@@ -105,27 +108,27 @@ class BackwardUnit {
       if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
       const int64_t place = i - first;
-      prefetch_rows<In, 0>(p_.v, unit_.key_head, token, panel.count, p_.value_width);
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width(), scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, width(), scratch_.keys_across + place * width().transposed());
       if (want_q_)
         pack_strips(scratch_.staged, panel.count, width(), width().strip(), scratch_.keys + place * width().strips());
-      if (i + 1 < end)
-        prefetch_rows<In, 0>(p_.k, unit_.key_head, p_.key_tokens.token + p_.key_tokens.tiles[i + 1].first,
-                             p_.key_tokens.tiles[i + 1].count, p_.width);
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width(), scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, value_width(),
                       scratch_.values_across + place * value_width().transposed());
     }
   }
 
-  // The rows that the next tile reads.
-  void prefetch_next(int64_t head, int64_t t) const {
-    if (unit_.first_query_tile + t + 1 >= unit_.end_query_tile) return;
-    const int64_t* token = p_.query_tokens.token + tile(t + 1).first;
-    prefetch_rows<In, 0>(p_.q, head, token, tile(t + 1).count, p_.width);
-    prefetch_rows<In, 0>(output(call_.out), head, token, tile(t + 1).count, p_.value_width);
-    prefetch_rows<In, 0>(output(call_.grad_out), head, token, tile(t + 1).count, p_.value_width);
+  // The rows that this tile writes and the next one reads.
+  void look_ahead(int64_t head, int64_t t) {
+    const int64_t* token = p_.query_tokens.token;
+    if (unit_.first_query_tile + t + 1 < unit_.end_query_tile) {
+      const AttentionTile& next = tile(t + 1);
+      ahead_.add(p_.q, head, token + next.first, next.count, p_.width, false);
+      ahead_.add(output(call_.grad_out), head, token + next.first, next.count, p_.value_width, false);
+      ahead_.add(output(call_.out), head, token + next.first, next.count, p_.value_width, false);
+    }
+    if (want_q_) ahead_.add(call_.grad_q, head, token + tile(t).first, tile(t).count, p_.width, true);
+    look_at_keys_of_next(p_, unit_, next_, t, ahead_);
   }
 
   void pack_queries(int64_t head, const AttentionTile& tile) {
@@ -135,25 +138,34 @@ class BackwardUnit {
     stage<Products, In>(grad_out, head, token, tile.count, value_width(), scratch_.grad_rows);
     if (want_k_) pack_strips(scratch_.q_rows, tile.count, width(), width().strip(), scratch_.q);
     if (want_v_) pack_strips(scratch_.grad_rows, tile.count, value_width(), value_width().strip(), scratch_.grad);
+    find_deltas(head, token, tile.count);
+  }
+
+  void find_deltas(int64_t head, const int64_t* token, int count) {
     const In* out = static_cast<const In*>(call_.out);
     const In* grad = static_cast<const In*>(call_.grad_out);
-    for (int row = 0; row < tile.count; ++row) {
+    // Sums of lanes in a loop of their own: the machine would wait for one row of out before it asks for the next.
+    Vec partial[kPanelTokens];
+    for (int row = 0; row < count; ++row) {
       const int64_t start = (token[row] * p_.query_heads + head) * p_.value_width;
+      partial[row] = multiply_lanes(out + start, grad + start, p_.value_width);
+    }
+    for (int row = 0; row < count; ++row) {
       const int64_t place = head * p_.queries + token[row];
       scratch_.lse2[row] = call_.lse2[place];
-      scratch_.delta[row] = dot(out + start, grad + start, p_.value_width) - kLog2E * call_.grad_lse2[place];
+      scratch_.delta[row] = add_lanes(partial[row]) - kLog2E * call_.grad_lse2[place];
     }
   }
 
   AttentionMatrix output(const void* data) const { return {data, p_.query_heads * p_.value_width, p_.value_width}; }
 
-  static float dot(const In* a, const In* b, int64_t count) {
+  static Vec multiply_lanes(const In* a, const In* b, int64_t count) {
     Vec sum = Vec{};
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) sum += load(a + i) * load(b + i);
     const int left = static_cast<int>(count - i);
     if (left > 0) sum += load_some<float>(a + i, left, 0.f) * load_some<float>(b + i, left, 0.f);
-    return add_lanes(sum);
+    return sum;
   }
 
   void differentiate(int64_t head, const AttentionTile& tile, int64_t slot, int64_t first, int64_t end) {
@@ -168,17 +180,21 @@ class BackwardUnit {
       multiply<Products>(rows, keys, width().units(), {scratch_.q_rows, width().row_units(), 1},
                          {scratch_.keys_across + panel.panel * width().transposed(), 0}, scratch_.weights, kPanelTokens,
                          false);
+      ahead_.ask(kAskedRows);
       multiply<Products>(rows, keys, value_width().units(), {scratch_.grad_rows, value_width().row_units(), 1},
                          {scratch_.values_across + panel.panel * value_width().transposed(), 0}, scratch_.grad_scores,
                          kPanelTokens, false);
+      ahead_.ask(kAskedRows);
       weigh(panel, tile.count);
       if (want_v_)
         multiply<Products>(keys, p_.value_width, row_units, across(scratch_.weights),
                            {scratch_.grad, value_width().strip()},
                            scratch_.grad_values + panel.panel * value_width().sums(), value_width().row_values(), true);
+      ahead_.ask(kAskedRows);
       if (want_k_)
         multiply<Products>(keys, p_.width, row_units, across(scratch_.grad_scores), {scratch_.q, width().strip()},
                            scratch_.grad_keys + panel.panel * width().sums(), width().row_values(), true);
+      ahead_.ask(kAskedRows);
       if (want_q_)
         multiply<Products>(rows, p_.width, (keys + Products::kPack - 1) / Products::kPack,
                            {scratch_.grad_score_rows, kPanelTokens / Products::kPack, 1},
@@ -241,11 +257,16 @@ class BackwardUnit {
   // Pairs of queries overwrite the scores; pair i lies where row i was, which has been read by then.
   template <bool kWhole>
   void weigh_pairs(const SeenPanel& panel, int rows) {
-    auto* by_row = reinterpret_cast<uint16_t*>(scratch_.grad_score_rows);
+    // Vectors may alias anything: members would be read again after each store.
+    auto* const by_row = reinterpret_cast<uint16_t*>(scratch_.grad_score_rows);
+    float *const weights = scratch_.weights, *const grad_scores = scratch_.grad_scores;
+    const int count = panel.count;
     for (int i = 0; i < rows; i += 2) {
       const bool odd = i + 1 < rows;
       const Row<kWhole> first(*this, panel, i), second(*this, panel, odd ? i + 1 : i);
-      for (int column = 0; column < panel.count; column += kLanes) {
+#pragma GCC unroll 4
+      for (int column = 0; column < kPanelTokens; column += kLanes) {
+        if (column >= count) break;
         Vec weight[2], grad[2];
         first.cell(column, weight[0], grad[0]);
         second.cell(column, weight[1], grad[1]);
@@ -254,8 +275,8 @@ class BackwardUnit {
         store_vector(by_row + i * kPanelTokens + column, _mm512_castsi512_si256(grads));
         store_vector(by_row + (i + 1) * kPanelTokens + column, _mm512_extracti64x4_epi64(grads, 1));
         const int64_t pair = i / 2 * kPanelTokens + column;
-        store_vector(scratch_.weights + pair, interleave(to_bfloat16(weight[0], weight[1])));
-        store_vector(scratch_.grad_scores + pair, interleave(grads));
+        store_vector(weights + pair, interleave(to_bfloat16(weight[0], weight[1])));
+        store_vector(grad_scores + pair, interleave(grads));
       }
     }
   }
@@ -297,10 +318,14 @@ class BackwardUnit {
     }
   }
 
+  // Rows to ask for beside each of the four products of a panel: a tile announces up to 64 of five matrices.
+  static constexpr int64_t kAskedRows = 48;
+
   const AttentionBackward& call_;
   const AttentionProblem& p_;
-  const AttentionUnit& unit_;
+  const AttentionUnit &unit_, &next_;
   BackwardScratch<Products> scratch_;
+  RowsAhead<In>& ahead_;
   const bool want_q_, want_k_, want_v_;
 };
 

@@ -42,8 +42,9 @@ struct ForwardScratch {
 template <typename Products, typename In>
 class ForwardUnit {
  public:
-  ForwardUnit(const AttentionForward& call, const AttentionUnit& unit, char* memory)
-      : call_(call), p_(call.problem), unit_(unit), scratch_(call.problem, memory) {}
+  ForwardUnit(const AttentionForward& call, const AttentionUnit& unit, const AttentionUnit& next, RowsAhead<In>& ahead,
+              char* memory)
+      : call_(call), p_(call.problem), unit_(unit), next_(next), scratch_(call.problem, memory), ahead_(ahead) {}
 
   void run() {
     const int64_t group = p_.query_heads / p_.key_heads, tiles = unit_.end_query_tile - unit_.first_query_tile;
@@ -60,7 +61,7 @@ class ForwardUnit {
       for (int64_t g = 0; g < group; ++g)
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t head = unit_.key_head * group + g, slot = one_block ? 0 : g * tiles + t;
-          prefetch_next(head, t);
+          look_ahead(head, t);
           attend(head, tile(t), slot, first, end);
           if (end == unit_.end_key_tile) finish(head, tile(t), slot);
         }
@@ -88,12 +89,8 @@ class ForwardUnit {
       }
       if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
-      prefetch_rows<In, 0>(p_.v, unit_.key_head, token, panel.count, p_.value_width);
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width, scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, width, scratch_.keys + (i - first) * width.transposed());
-      if (i + 1 < end)
-        prefetch_rows<In, 0>(p_.k, unit_.key_head, p_.key_tokens.token + p_.key_tokens.tiles[i + 1].first,
-                             p_.key_tokens.tiles[i + 1].count, p_.width);
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width, scratch_.staged);
       pack_strips(scratch_.staged, panel.count, value_width, value_strip_stride(),
                   scratch_.values + (i - first) * value_width.strip());
@@ -101,12 +98,13 @@ class ForwardUnit {
   }
 
   // The rows that this tile writes and the next one reads.
-  void prefetch_next(int64_t head, int64_t t) const {
+  void look_ahead(int64_t head, int64_t t) {
     const AttentionMatrix out{call_.out, p_.query_heads * p_.value_width, p_.value_width};
     const int64_t* token = p_.query_tokens.token;
-    prefetch_rows<In, 1>(out, head, token + tile(t).first, tile(t).count, p_.value_width);
     if (unit_.first_query_tile + t + 1 < unit_.end_query_tile)
-      prefetch_rows<In, 0>(p_.q, head, token + tile(t + 1).first, tile(t + 1).count, p_.width);
+      ahead_.add(p_.q, head, token + tile(t + 1).first, tile(t + 1).count, p_.width, false);
+    ahead_.add(out, head, token + tile(t).first, tile(t).count, p_.value_width, true);
+    look_at_keys_of_next(p_, unit_, next_, t, ahead_);
   }
 
   void attend(int64_t head, const AttentionTile& tile, int64_t slot, int64_t first, int64_t end) {
@@ -118,10 +116,12 @@ class ForwardUnit {
     for (int64_t i = 0; i < seen.count; i += kStepPanels) {
       const SeenPanel* panels = seen.list + i;
       const int count = static_cast<int>(smaller(seen.count - i, int64_t{kStepPanels}));
-      for (int j = 0; j < count; ++j)
+      for (int j = 0; j < count; ++j) {
+        ahead_.ask(kAskedRows);
         multiply<Products>(tile.count, panels[j].count, width.units(), {scratch_.queries, width.row_units(), 1},
                            {scratch_.keys + panels[j].panel * width.transposed(), 0},
                            scratch_.scores + j * kPanelTokens, kStepKeys, false);
+      }
       switch (count) {
         case 1: soften<1>(panels, tile.count, slot); break;
         case 2: soften<2>(panels, tile.count, slot); break;
@@ -248,10 +248,14 @@ class ForwardUnit {
     }
   }
 
+  // Rows to ask for beside each panel: a tile announces 48 of q and of out, and a share of the next unit's keys.
+  static constexpr int64_t kAskedRows = 96;
+
   const AttentionForward& call_;
   const AttentionProblem& p_;
-  const AttentionUnit& unit_;
+  const AttentionUnit &unit_, &next_;
   ForwardScratch<Products> scratch_;
+  RowsAhead<In>& ahead_;
 };
 
 }  // namespace lisa::LISA_CAPABILITY

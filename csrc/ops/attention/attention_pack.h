@@ -58,17 +58,49 @@ void stage(const AttentionMatrix& m, int64_t head, const int64_t* token, int64_t
   std::memset(out + count * stride, 0, static_cast<size_t>((round_up(count, 16) - count) * stride * 4));
 }
 
-// Asks for rows that are staged or written next: a head's rows lie far apart, and the machine does not see the pattern.
-template <typename In, int kWrite>
-static inline void prefetch_rows(const AttentionMatrix& m, int64_t head, const int64_t* token, int64_t count,
-                                 int64_t width) {
-  const char* base = static_cast<const char*>(m.data) + head * m.head_stride * static_cast<int64_t>(sizeof(In));
-  const int64_t bytes = width * static_cast<int64_t>(sizeof(In));
-  for (int64_t i = 0; i < count; ++i) {
-    const char* row = base + token[i] * m.token_stride * static_cast<int64_t>(sizeof(In));
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, kWrite, 2);
+// Asks for rows that are staged or written soon, a few at a time: a head's rows lie far apart, which the machine does
+// not foresee, and more at once than it can wait for stall as loads do.
+template <typename In>
+class RowsAhead {
+ public:
+  // Rows beyond what the queue holds are not asked for.
+  void add(const AttentionMatrix& m, int64_t head, const int64_t* token, int64_t count, int64_t width, bool written) {
+    if (!m.data || last_ - first_ == kMost) return;
+    constexpr int64_t size = sizeof(In);
+    const char* base = static_cast<const char*>(m.data) + head * m.head_stride * size;
+    queue_[last_++ % kMost] = {base, token, m.token_stride * size, width * size, count, written};
   }
-}
+
+  void ask(int64_t rows) {
+    while (rows > 0 && first_ < last_) {
+      Rows& now = queue_[first_ % kMost];
+      const int64_t count = smaller(rows, now.count);
+      now.written ? ask<1>(now, count) : ask<0>(now, count);
+      rows -= count, now.token += count, now.count -= count;
+      if (now.count == 0) ++first_;
+    }
+  }
+
+ private:
+  struct Rows {
+    const char* base;
+    const int64_t* token;
+    int64_t stride, bytes, count;
+    bool written;
+  };
+  static constexpr uint64_t kMost = 64;
+
+  template <int kWrite>
+  static void ask(const Rows& rows, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      const char* row = rows.base + rows.token[i] * rows.stride;
+      for (int64_t b = 0; b < rows.bytes; b += 64) __builtin_prefetch(row + b, kWrite, 2);
+    }
+  }
+
+  Rows queue_[kMost];
+  uint64_t first_ = 0, last_ = 0;
+};
 
 #if defined(__AVX512F__)
 // 16 rows of 16 units to 16 rows of 16.

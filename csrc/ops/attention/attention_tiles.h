@@ -5,6 +5,8 @@
 namespace lisa::LISA_CAPABILITY {
 
 constexpr int kMostClasses = 32;
+// Panels of the next unit's keys that are asked for: a fifth of an L2 cache of 1 MiB at D = 64 in bf16.
+constexpr int64_t kPanelsAhead = 12;
 constexpr float kLog2E = 1.44269504f;
 
 // Hands out 64-byte aligned pieces of a thread's scratch; from address 0 it only counts.
@@ -103,6 +105,20 @@ static inline bool unit_sees(const AttentionProblem& p, const AttentionUnit& uni
         return true;
   }
   return false;
+}
+
+// Announces a query tile's share of the keys that the thread packs next.
+template <typename In>
+void look_at_keys_of_next(const AttentionProblem& p, const AttentionUnit& unit, const AttentionUnit& next, int64_t t,
+                          RowsAhead<In>& ahead) {
+  const int64_t panels = smaller(next.end_key_tile - next.first_key_tile, kPanelsAhead);
+  const int64_t tiles = unit.end_query_tile - unit.first_query_tile;
+  for (int64_t i = panels * t / tiles; i < panels * (t + 1) / tiles; ++i) {
+    const AttentionTile& panel = p.key_tokens.tiles[next.first_key_tile + i];
+    const int64_t* token = p.key_tokens.token + panel.first;
+    ahead.add(p.k, next.key_head, token, panel.count, p.width, false);
+    ahead.add(p.v, next.key_head, token, panel.count, p.value_width, false);
+  }
 }
 
 // Calls body(first_panel, end_panel) for blocks of a unit's keys of nearly equal size.
