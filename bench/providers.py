@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -25,6 +26,8 @@ MODES = ("prepare", *STEP, "1 layer", "24 layers")
 READ, COPY = "limit: read once", "limit: read + write once"
 PRODUCTS = "limit: its operations by torch.mm"
 LIMITS = (READ, COPY, PRODUCTS)
+# A reference of full size: seven steps of it would take longer than all the others.
+_LONGEST_STEP_S = 4
 # Rows, columns and depth of that product: large enough for the best rate of a core.
 _PRODUCT = (1024, 2048, 512)
 
@@ -95,12 +98,20 @@ def build(
         PRODUCTS: lambda: _products(spec, case, kwargs),
     }
     makers |= {name: functools.partial(_peer, spec, kwargs, name, quick) for name in peers_of(spec)}
+    peers = peers_of(spec)
     found, absent = [], []
     for name in names:
         try:
             provider = makers[name]()
             with provider.around():
+                start = time.perf_counter()
                 provider.backward(provider.forward())
+                elapsed = time.perf_counter() - start
+            if elapsed > _LONGEST_STEP_S and not (name in peers and peers[name].slow_start):
+                absent.append(
+                    Absent(name, "unavailable", f"a step takes {elapsed:.0f} s; up to {_LONGEST_STEP_S} s are timed")
+                )
+                continue
             found.append(provider)
         except (UnavailableError, NotImplementedError) as refusal:
             absent.append(Absent(name, "unavailable", _first_line(refusal)))

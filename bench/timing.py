@@ -110,8 +110,7 @@ def interleave(
 
     Args:
         laps: Runs a provider once and returns milliseconds by mode; a clock's ``laps``.
-        rounds: Turns of each provider; a slow one gets fewer, at least 5, spread over the whole run, and one of more
-            than 6 seconds a single one.
+        rounds: Turns of each provider; a slow one gets fewer, at least 5, spread over the whole run.
     """
     counts = [min(rounds, _affordable(_warm_up(provider, laps))) for provider in providers]
     samples: list[list[dict[str, float]]] = [[] for _ in providers]
@@ -152,9 +151,6 @@ def _warm_up(provider: Provider, laps: Callable[[Provider], dict[str, float]]) -
 
 
 def _affordable(step_ms: float) -> int:
-    if step_ms > _BUDGET_MS:
-        # A reference at full size: its time is shown once, not studied.
-        return 1
     return max(_FEWEST_ROUNDS, int(_BUDGET_MS / step_ms)) if step_ms > 0 else 2**31
 
 
