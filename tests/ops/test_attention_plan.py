@@ -69,6 +69,13 @@ def test_bits_and_exact_ids_decide_the_same(order):
     assert torch.equal(bits.lists_q, attention_plan(layout, six_types(), order=order).lists_q)
 
 
+@pytest.fixture
+def bounds_from_the_first_tile(monkeypatch):
+    """Few tiles are listed without a bound; the tests of bounds need not be large for that."""
+    monkeypatch.setattr(plan_module, "_FEW_TILES", 0)
+
+
+@pytest.mark.usefixtures("bounds_from_the_first_tile")
 def test_a_bound_on_the_longest_sample_gives_the_same_lists_in_less_memory():
     layout = random_layout(5, lengths=(100,) * 30, run=30)
     bound, free = (attention_plan(x, six_types(), order="packed") for x in (layout, unknown(layout)))
@@ -80,6 +87,12 @@ def test_a_bound_on_the_longest_sample_gives_the_same_lists_in_less_memory():
     assert torch.equal(bound.order_q, free.order_q)
 
 
+def test_few_tiles_are_listed_without_a_bound():
+    few, more = (attention_plan(random_layout(5, lengths=(128,) * n), six_types(), order="packed") for n in (64, 65))
+    assert (few.lists_q.shape[2], more.lists_q.shape[2]) == (2 + 64, 2 + 3)
+
+
+@pytest.mark.usefixtures("bounds_from_the_first_tile")
 @pytest.mark.parametrize("longest", [2, 127, 128, 129, 130, 256, 257, 258])
 def test_the_bound_holds_where_samples_just_straddle_tiles(longest):
     for shift in (0, 1, 126):

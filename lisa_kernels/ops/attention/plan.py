@@ -30,6 +30,8 @@ _SLOTS, _SLOT_WIDTH = 8, 4
 # Two tiles of 128 tokens that share a sample then span at most 7 sample ids.
 _LEAST_SAMPLE = 43
 _PADDING_CLASS = 32
+# Up to here lists that name any tile are built in less time and take 68 KiB at 4 types.
+_FEW_TILES = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,8 +130,12 @@ def attention_plan(
     )
     band = _band(layout) if same else None
     states = tile_lists.judge(summary_q, summary_k, tables, band)
-    lists_q = tile_lists.make_lists(states, band)
-    lists_k = tile_lists.make_lists(tile_lists.transpose(states, band), band)
+    turned = tile_lists.transpose(states, band)
+    if same:
+        # Both directions at once: operations on a few tiles take their time to start.
+        lists_q, lists_k = tile_lists.make_lists(torch.cat([states, turned]), band).chunk(2)
+    else:
+        lists_q, lists_k = (tile_lists.make_lists(each, band) for each in (states, turned))
 
     work_q = lists_q[..., 1].index_select(0, head_type).t().flatten()
     work_k = lists_k[..., 1].index_select(0, head_type).sum(0)
@@ -178,11 +184,11 @@ def _bits_suffice(layout: ModalityLayout, layout_k: ModalityLayout, policy: Atte
 
 
 def _band(layout: ModalityLayout) -> tile_lists.Band | None:
-    """Return the tiles around each tile that may hold tokens of its samples; None where that is no less than all."""
-    longest = layout.packing.max_sample
-    if longest is None:
+    """Return the tiles around each tile that may hold tokens of its samples; None where all tiles cost no more."""
+    longest, count = layout.packing.max_sample, -(-layout.sample.shape[0] // TILE)
+    if longest is None or count <= _FEW_TILES:
         return None
-    reach, count = -(-max(longest - 1, 0) // TILE), -(-layout.sample.shape[0] // TILE)
+    reach = -(-max(longest - 1, 0) // TILE)
     return tile_lists.Band.of(count, reach, layout.device) if 2 * reach + 1 < count else None
 
 
@@ -200,14 +206,14 @@ def _tokens(
         key = (sample.long() & 0xFFFFFFFF) * _PADDING_CLASS + modality
         index = torch.argsort(key, stable=True).to(torch.int32)
         modality, sample, position = (x.index_select(0, index) for x in (modality, sample, position))
-    tail = -layout.sample.shape[0] % TILE
-    sample = pad(sample, (0, tail), value=-1)
-    position, modality = pad(position, (0, tail)), pad(modality, (0, tail))
+    if tail := -layout.sample.shape[0] % TILE:
+        sample = pad(sample, (0, tail), value=-1)
+        position, modality = pad(position, (0, tail)), pad(modality, (0, tail))
     padding = sample < 0
     kind = modality if exact else (sample & (_SLOTS - 1)) * _SLOT_WIDTH + modality
     kind = kind.masked_fill(padding, _PADDING_CLASS)
     bit = (1 << (kind & 31)).masked_fill_(padding, 0)
-    rows = [bit, position, sample, kind] + ([pad(index, (0, tail))] if reordered else [])
+    rows = [bit, position, sample, kind, *([pad(index, (0, tail))] if reordered else [])]
     return torch.stack(rows), tile_lists.summarise(sample, position, modality, policy.n_modality)
 
 
