@@ -1,5 +1,7 @@
 """The same training steps with different CTC losses, each in a process of its own so that peak memory is its own.
 
+A backend that is named runs the attention of the model as well: the reference computes both by their definitions.
+
 ``torch64`` computes the loss in fp64 and is what the others are judged by: how far torch's fp32 loss drifts from it is
 how far rounding alone moves a curve.
 """
@@ -32,8 +34,8 @@ from lisa.steps import batch_at, load_samples, make_optimizer, take_step
 VARIANTS = {
     "torch64": "torch.nn.functional.ctc_loss in fp64",
     "torch": "torch.nn.CTCLoss",
-    "reference": "lisa_kernels, reference backend",
-    "cpu": "lisa_kernels, cpu backend",
+    "reference": "lisa_kernels, reference backend of loss and attention",
+    "cpu": "lisa_kernels, cpu backend of both",
 }
 BOUND_FACTOR = 4.0
 WARM_STEPS = 2  # Left out of the median time: the first steps allocate.
