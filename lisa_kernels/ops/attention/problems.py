@@ -133,7 +133,7 @@ KINDS = {
     "ragged": Kind(heads=_TYPED, runs=ragged, order="auto"),
     "even": Kind(heads=_TYPED, runs=even, order="auto"),
     "even, packed": Kind(heads=("within", "cross"), runs=even),
-    "prefix": Kind(heads=("prefix_lm",), runs=blocks, order="auto"),
+    "prefix": Kind(heads=("causal",), runs=blocks, bidirectional=(IMAGE,), order="auto"),
     "text over images": Kind(heads=("full",), runs=exactly(TEXT), keys=exactly(IMAGE), order="auto"),
     "images over text": Kind(heads=("full",), runs=exactly(IMAGE), keys=exactly(TEXT), order="auto"),
 }
