@@ -1,5 +1,7 @@
 """``cross_modal_attention`` on Triton as compiled: launches, recompilation, registers, instructions, the emulator."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -77,9 +79,18 @@ def test_fifty_packings_are_one_compilation():
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("mode", [{}, {"causal": True}, {"causal": True, "exact": True}, {"reordered": True}], ids=str)
-@pytest.mark.parametrize("width", [64, 128])
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(
+    ("target", "width", "mode"),
+    [
+        *itertools.product(
+            ["sm_80", "sm_90"],
+            [64, 128],
+            [{}, {"causal": True}, {"causal": True, "exact": True}, {"reordered": True}],
+        ),
+        *itertools.product(["sm_80", "sm_90", "sm_100"], [96, 192, 256], [{"causal": True, "exact": True}]),
+    ],
+    ids=str,
+)
 def test_nothing_spills(target, width, mode):
     for name, entry in launches(target, width, **mode).items():
         figures = analyze_launch(entry, target)

@@ -133,9 +133,11 @@ def attention_plan(
     turned = tile_lists.transpose(states, band)
     if same:
         # Both directions at once: operations on a few tiles take their time to start.
-        lists_q, lists_k = tile_lists.make_lists(torch.cat([states, turned]), band).chunk(2)
+        lists = tile_lists.make_lists(torch.cat([states, turned]), band).chunk(2)
     else:
-        lists_q, lists_k = (tile_lists.make_lists(each, band) for each in (states, turned))
+        lists = [tile_lists.make_lists(each, band) for each in (states, turned)]
+    # Memory of their own: Triton compiles again for addresses that are no multiple of 16.
+    lists_q, lists_k = (each.contiguous() for each in lists)
 
     work_q = lists_q[..., 1].index_select(0, head_type).t().flatten()
     work_k = lists_k[..., 1].index_select(0, head_type).sum(0)

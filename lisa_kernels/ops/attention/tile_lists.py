@@ -111,7 +111,10 @@ def transpose(states: Tensor, band: Band | None) -> Tensor:
 
 
 def make_lists(states: Tensor, band: Band | None) -> Tensor:
-    """Return ``[types, tiles, 2 + columns]``: numbers of partial and of all tiles, partial ones, full ones, zeros."""
+    """Return ``[types, tiles, 2 + columns]``: numbers of partial and of all tiles, partial ones, full ones, zeros.
+
+    Not contiguous.
+    """
     types, count, width = states.shape
     device = states.device
     tile = torch.arange(width, device=device).expand(count, width) if band is None else band.tile
@@ -129,7 +132,7 @@ def make_lists(states: Tensor, band: Band | None) -> Tensor:
     lists.scatter_(2, place, tile.to(dtype).expand(types, count, width))
     lists[..., 0:1] = n_partial
     lists[..., 1:2] = n_partial + n_complete
-    return lists[..., : width + 2].contiguous()
+    return lists[..., : width + 2]
 
 
 def visibility_tables(policy: AttentionPolicy) -> list[list[list[float]]]:

@@ -66,7 +66,7 @@ QUERY_GRAD = {
 KEY_GRAD = {
     "sm_80": ((64, _tile(32, 128, 8, 2)), (128, _tile(64, 64, 8, 2)), (None, _tile(32, 32, 8, 1))),
     "sm_90": ((64, _tma(64, 128, 8, 2)), (128, _tma(32, 128, 8, 2)), (None, _tile(32, 32, 8, 1))),
-    "sm_100": ((64, _tma(64, 128, 8, 2)), (128, _tma(64, 64, 8, 2)), (None, _tma(32, 32, 8, 2))),
+    "sm_100": ((64, _tma(64, 128, 8, 2)), (128, _tma(64, 64, 8, 2)), (None, _tile(32, 32, 8, 2))),
     "sm_120": ((64, _tile(32, 128, 8, 2)), (128, _tile(64, 64, 8, 2)), (None, _tile(32, 32, 8, 1))),
     "gfx942": ((128, _tile(32, 128, 8, 1)), (None, _tile(32, 32, 8, 1))),
     "interp": ((None, _tile(64, 32, 4, 1)),),
@@ -98,6 +98,6 @@ WIDE_KEY_GRAD = {
 HALF = {"forward": FORWARD, "query_grad": QUERY_GRAD, "key_grad": KEY_GRAD}
 WIDE = {"forward": WIDE_FORWARD, "query_grad": WIDE_QUERY_GRAD, "key_grad": WIDE_KEY_GRAD}
 DELTA = {
-    **dict.fromkeys(("sm_80", "sm_90", "sm_100", "sm_120", "gfx942"), ((None, RowTile()),)),
+    **dict.fromkeys((*_NVIDIA, "gfx942"), ((64, RowTile()), (None, RowTile(QUERIES=32)))),
     "interp": ((None, RowTile(QUERIES=32)),),
 }

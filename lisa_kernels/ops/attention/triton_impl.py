@@ -77,8 +77,8 @@ def backward(
     queries, heads, _ = q.shape
     keys, heads_k, _ = k.shape
     row_lse2, row_delta = lse2.new_empty((2, heads, tokens_q.shape[1])).unbind(0)
-    tile = pick(tiles.DELTA, current_target(q.device), 0)
     widths = _widths(q, v)
+    tile = pick(tiles.DELTA, current_target(q.device), widths["DV_COLUMNS"])
     launch(
         kernels_query_grad.attention_delta_kernel, (heads * (tokens_q.shape[1] // tile.QUERIES),), out, grad_out, lse2,
         grad_lse2, tokens_q, row_lse2, row_delta, queries, heads, tile=tile, DV=widths["DV"],
@@ -121,10 +121,16 @@ def _laid_out(grads: Any, given: tuple[Tensor, ...], needs: list[bool]) -> tuple
 
 
 def _pick(kernel: str, operands: tuple[Tensor, ...], reordered: bool) -> AttentionTile:
-    """Return the tile of a call; without descriptors where its rows are gathered or memory is not aligned."""
+    """Return the tile of a call, without descriptors where they cannot be or spill.
+
+    They cannot where rows are gathered or memory is not aligned.  Where columns are padded, 96 to 128 or 192 to 256,
+    they spill on sm_90, up to 650 bytes, in all but the forward kernel up to 128 columns.
+    """
     tables = tiles.WIDE if operands[0].dtype == torch.float32 else tiles.HALF
-    tile = pick(tables[kernel], current_target(operands[0].device), max(map(_columns, operands)))
-    if tile.DESCRIPTORS and (reordered or not all(map(_is_aligned, operands))):
+    columns = max(map(_columns, operands))
+    tile = pick(tables[kernel], current_target(operands[0].device), columns)
+    padded = any(x.shape[2] != _columns(x) for x in operands) and (kernel != "forward" or columns > 128)
+    if tile.DESCRIPTORS and (reordered or padded or not all(map(_is_aligned, operands))):
         return dataclasses.replace(tile, DESCRIPTORS=False)
     return tile
 
