@@ -62,7 +62,7 @@ verify: setup  ## numerics of every op on this machine against fp64
 	$(PY) -m lisa_kernels.verify --full
 
 # One process either interprets Triton kernels or compiles them.
-prove: setup  ## prove the GPU code without a GPU, thoroughly; writes runs/prove (6 minutes on 2 cores)
+prove: setup  ## prove the GPU code without a GPU, thoroughly; writes runs/prove
 	@mkdir -p runs/prove
 	$(PY) -m pytest tests --ignore=tests/interpreted -m "prove and not gpu"
 	TRITON_INTERPRET=1 $(PY) -m pytest tests/interpreted

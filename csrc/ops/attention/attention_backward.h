@@ -20,7 +20,7 @@ struct BackwardScratch {
   SeenPanels seen;
   int64_t bytes;
 
-  BackwardScratch(const AttentionProblem& p, char* memory) : BackwardScratch(p, Arena(memory)) {}
+  BackwardScratch(const AttentionProblem& p, char* memory) : BackwardScratch(p, Arena{memory}) {}
 
  private:
   using Sizes = Width<Products>;
@@ -43,7 +43,7 @@ struct BackwardScratch {
                                              : arena.take<Unit>(kPanelTokens * kPanelTokens / Products::kPack)),
         staged(arena.take<Unit>(larger(Sizes(p.width).staged(), Sizes(p.value_width).staged()))),
         seen(arena, block(p)),
-        bytes(arena.bytes()) {}
+        bytes(arena.used) {}
   static int64_t block(const AttentionProblem& p) { return backward_block_panels(p); }
 };
 
@@ -97,15 +97,8 @@ class BackwardUnit {
   void pack_keys(int64_t first, int64_t end) {
     if (want_k_) clear(scratch_.grad_keys, (end - first) * width().sums());
     if (want_v_) clear(scratch_.grad_values, (end - first) * value_width().sums());
-    int64_t group = -1;
-    bool wanted = false;
-    for (int64_t i = first; i < end; ++i) {
+    each_seen_panel(p_, unit_, first, end, [&](int64_t i) {
       const AttentionTile& panel = p_.key_tokens.tiles[i];
-      if (panel.group != group) {
-        group = panel.group;
-        wanted = unit_sees(p_, unit_, p_.key_tokens.groups[group].kind);
-      }
-      if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
       const int64_t place = i - first;
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width(), scratch_.staged);
@@ -115,7 +108,7 @@ class BackwardUnit {
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width(), scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, value_width(),
                       scratch_.values_across + place * value_width().transposed());
-    }
+    });
   }
 
   // The rows that this tile writes and the next one reads.

@@ -18,7 +18,7 @@ struct ForwardScratch {
   SeenPanels seen;
   int64_t bytes;
 
-  ForwardScratch(const AttentionProblem& p, char* memory) : ForwardScratch(p, Arena(memory)) {}
+  ForwardScratch(const AttentionProblem& p, char* memory) : ForwardScratch(p, Arena{memory}) {}
 
  private:
   ForwardScratch(const AttentionProblem& p, Arena arena)
@@ -35,7 +35,7 @@ struct ForwardScratch {
         total(arena.take<Vec>(p.waiting_tiles * kTileRows)),
         started(arena.take<bool>(p.waiting_tiles)),
         seen(arena, block(p)),
-        bytes(arena.bytes()) {}
+        bytes(arena.used) {}
   static int64_t block(const AttentionProblem& p) { return forward_block_panels(p); }
 };
 
@@ -79,22 +79,15 @@ class ForwardUnit {
 
   void pack(int64_t first, int64_t end) {
     const Sizes width(p_.width), value_width(p_.value_width);
-    int64_t group = -1;
-    bool wanted = false;
-    for (int64_t i = first; i < end; ++i) {
+    each_seen_panel(p_, unit_, first, end, [&](int64_t i) {
       const AttentionTile& panel = p_.key_tokens.tiles[i];
-      if (panel.group != group) {
-        group = panel.group;
-        wanted = unit_sees(p_, unit_, p_.key_tokens.groups[group].kind);
-      }
-      if (!wanted) continue;
       const int64_t* token = p_.key_tokens.token + panel.first;
       stage<Products, In>(p_.k, unit_.key_head, token, panel.count, width, scratch_.staged);
       transpose_panel(scratch_.staged, panel.count, width, scratch_.keys + (i - first) * width.transposed());
       stage<Products, In>(p_.v, unit_.key_head, token, panel.count, value_width, scratch_.staged);
       pack_strips(scratch_.staged, panel.count, value_width, value_strip_stride(),
                   scratch_.values + (i - first) * value_width.strip());
-    }
+    });
   }
 
   // The rows that this tile writes and the next one reads.

@@ -1,5 +1,6 @@
 // What forward and backward share: scratch, blocks of packed keys, which panels of a block a tile of queries sees.
 #pragma once
+#include "../../core/arena.h"
 #include "attention_pack.h"
 
 namespace lisa::LISA_CAPABILITY {
@@ -8,22 +9,6 @@ constexpr int kMostClasses = 32;
 // Panels of the next unit's keys that are asked for: a fifth of an L2 cache of 1 MiB at D = 64 in bf16.
 constexpr int64_t kPanelsAhead = 12;
 constexpr float kLog2E = 1.44269504f;
-
-// Hands out 64-byte aligned pieces of a thread's scratch; from address 0 it only counts.
-class Arena {
- public:
-  explicit Arena(char* base) : next_(reinterpret_cast<uintptr_t>(base)), base_(next_) {}
-  template <typename T>
-  T* take(int64_t count) {
-    T* piece = reinterpret_cast<T*>(next_);
-    next_ += static_cast<uintptr_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 64));
-    return piece;
-  }
-  int64_t bytes() const { return static_cast<int64_t>(next_ - base_); }
-
- private:
-  uintptr_t next_, base_;
-};
 
 // A panel of keys that a tile of queries sees.  limits[row] of the group's keys are seen by a row; null: all are.
 struct SeenPanel {
@@ -118,6 +103,20 @@ void look_at_keys_of_next(const AttentionProblem& p, const AttentionUnit& unit, 
     const int64_t* token = p.key_tokens.token + panel.first;
     ahead.add(p.k, next.key_head, token, panel.count, p.width, false);
     ahead.add(p.v, next.key_head, token, panel.count, p.value_width, false);
+  }
+}
+
+// Calls body(panel) for the panels of a block that some query of the unit sees.
+template <typename Body>
+void each_seen_panel(const AttentionProblem& p, const AttentionUnit& unit, int64_t first, int64_t end, Body body) {
+  int64_t group = -1;
+  bool seen = false;
+  for (int64_t i = first; i < end; ++i) {
+    if (p.key_tokens.tiles[i].group != group) {
+      group = p.key_tokens.tiles[i].group;
+      seen = unit_sees(p, unit, p.key_tokens.groups[group].kind);
+    }
+    if (seen) body(i);
   }
 }
 

@@ -4,6 +4,7 @@
 // meet, the total probability follows; in the second half each direction multiplies its states with the stored ones of
 // the other and writes the posteriors.  The two directions may run on two threads; no result depends on that.
 #pragma once
+#include "../../core/arena.h"
 #include "ctc.h"
 #include "ctc_row_terms.h"
 #include "ctc_rows.h"
@@ -15,19 +16,6 @@ namespace lisa::LISA_CAPABILITY {
 constexpr int64_t kStoredBytes = 512 * 1024;
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// Cuts pieces off a block of memory; without a block it only counts.
-struct Arena {
-  char* memory;
-  int64_t used = 0;
-
-  template <typename T>
-  T* take(int64_t count) {
-    char* piece = memory + used;
-    used += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(piece);
-  }
-};
 
 template <typename Real>
 struct Utterance;
