@@ -271,7 +271,7 @@ def test_sorting_interleaved_tokens_visits_fewer_tiles():
     layout = random_layout(0, lengths=(1500,) * 2, run=8)
     policy = AttentionPolicy.of(["within", "cross"], n_modality=3)
     packed, by_modality = (attention_plan(layout, policy, order=order).lists_q for order in ("packed", "sorted"))
-    assert (by_modality[0, :, 1].sum(), by_modality[1, :, 1].sum()) < (packed[0, :, 1].sum(), packed[1, :, 1].sum())
+    assert (by_modality[..., 1].sum(1) < packed[..., 1].sum(1)).all()
     assert packed[0, :, 0].sum() == packed[0, :, 1].sum(), "packed, every tile needs the mask"
     assert by_modality[1, :, 0].sum() < by_modality[1, :, 1].sum() / 2
 
